@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR LGPL-2.1-or-later */
+/*
+ * dm-userspace wire protocol: what passes over /dev/dm-userspaceN.
+ *
+ * This is the only header that the kernel module and user space share. It
+ * describes the protocol first published for dm-userspace in July 2006; sizes,
+ * offsets, numbers and meanings never change. Its exchanges, and what each
+ * flag promises, are described in Documentation/protocol.rst.
+ *
+ * The control device carries a byte stream of messages in both directions. A
+ * message is a struct dmu_msg_header followed by exactly payload_len bytes.
+ * Integers are in host byte order. There is no padding between messages, so a
+ * payload may start at any byte offset: always copy it out, never cast.
+ */
+#ifndef _LINUX_DM_USERSPACE_H
+#define _LINUX_DM_USERSPACE_H
+
+#include <linux/types.h>
+
+/* Message types: dmu_msg_header.msg_type. */
+#define DM_USERSPACE_GET_VERSION	1 /* daemon asks, kernel answers: version */
+#define DM_USERSPACE_MAP_BLOCK_REQ	2 /* kernel to daemon: map_request */
+#define DM_USERSPACE_MAP_BLOCK_RESP	3 /* daemon to kernel: map_response */
+#define DM_USERSPACE_MAP_FAILED		4 /* daemon to kernel: map_response */
+#define DM_USERSPACE_MAP_INVALIDATE	5 /* daemon to kernel: invalidate_map */
+#define DM_USERSPACE_STATUS		6 /* both directions: status */
+
+/* Status codes: dmu_msg_status.status. */
+#define DM_USERSPACE_INVAL_COMPLETE	101 /* the invalidation is done */
+#define DM_USERSPACE_INVAL_FAILED	102 /* there was nothing to invalidate */
+#define DM_USERSPACE_SYNC_COMPLETE	103 /* see DMU_FLAG_SYNC */
+
+/*
+ * Flags. A daemon sets RD, WR, COPY_FIRST, TEMPORARY and SYNC; the kernel sets
+ * RD and WR in requests. VALID, INUSE and WAITING are the kernel's own: they
+ * are ignored when received. A bit that is not listed rejects the message.
+ */
+#define DMU_FLAG_VALID		1
+#define DMU_FLAG_RD		2   /* block is (to be) readable */
+#define DMU_FLAG_WR		4   /* block is (to be) writable */
+#define DMU_FLAG_COPY_FIRST	8   /* copy from src before any I/O uses it */
+#define DMU_FLAG_TEMPORARY	16  /* serves the I/O waiting now, no other */
+#define DMU_FLAG_INUSE		32
+#define DMU_FLAG_SYNC		64  /* hold the I/O until metadata is safe */
+#define DMU_FLAG_WAITING	128
+
+/**
+ * struct dmu_msg_header - precedes every message
+ * @msg_type: DM_USERSPACE_*
+ * @payload_len: bytes that follow; fixed by @msg_type
+ * @id: of a request, never 0; echoed by the answer to GET_VERSION; of a STATUS,
+ *	equal to its id_of_op
+ */
+struct dmu_msg_header {
+	__u32 msg_type;
+	__u32 payload_len;
+	__u32 id;
+};
+
+/**
+ * struct dmu_msg_version - GET_VERSION, both ways
+ * @userspace_ver: whatever the daemon sent, echoed
+ * @kernel_ver: major << 16 | minor << 8 | patch of the target
+ */
+struct dmu_msg_version {
+	__u32 userspace_ver;
+	__u32 kernel_ver;
+};
+
+/**
+ * struct dmu_msg_status - STATUS, both ways
+ * @id_of_op: what this is about; equal to the header's id
+ * @status: DM_USERSPACE_INVAL_* or DM_USERSPACE_SYNC_COMPLETE
+ */
+struct dmu_msg_status {
+	__u32 id_of_op;
+	__u32 status;
+};
+
+/**
+ * struct dmu_msg_map_request - MAP_BLOCK_REQ, kernel to daemon
+ * @org_block: block of the mapped device, counted from its sector 0
+ * @flags: DMU_FLAG_RD, and DMU_FLAG_WR where the block is to be written
+ * @padding: zero; makes the layout the same for 32-bit and 64-bit daemons
+ */
+struct dmu_msg_map_request {
+	__u64 org_block;
+	__u32 flags;
+	__u32 padding;
+};
+
+/**
+ * struct dmu_msg_map_response - MAP_BLOCK_RESP and MAP_FAILED, daemon to kernel
+ * @org_block: block of the mapped device
+ * @new_block: block of the destination device
+ * @offset: added to the destination, in sectors of 512 bytes
+ * @id_of_req: header id of the request answered; 0 where nobody asked
+ * @flags: DMU_FLAG_*
+ * @src_maj: COPY_FIRST only: device to copy block @org_block from
+ * @src_min: minor number of the same
+ * @dst_maj: destination device
+ * @dst_min: minor number of the same
+ *
+ * dst sector = (new_block << block_shift) + (s & (block_size - 1)) + offset
+ */
+struct dmu_msg_map_response {
+	__u64 org_block;
+	__u64 new_block;
+	__s64 offset;
+	__u32 id_of_req;
+	__u32 flags;
+	__u32 src_maj;
+	__u32 src_min;
+	__u32 dst_maj;
+	__u32 dst_min;
+};
+
+/**
+ * struct dmu_msg_invalidate_map - MAP_INVALIDATE, daemon to kernel
+ * @org_block: block whose remap is to be dropped
+ */
+struct dmu_msg_invalidate_map {
+	__u64 org_block;
+};
+
+#endif /* _LINUX_DM_USERSPACE_H */
