@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Every difference between the kernels this module builds for, and nothing
+ * else: the rest of the code reads as if only the newest existed.
+ */
+#ifndef DM_USER_COMPAT_H
+#define DM_USER_COMPAT_H
+
+#include <linux/blkdev.h>
+#include <linux/device/class.h>
+#include <linux/version.h>
+
+/* 6.2 made the device that a class's devnode is given const. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define dmu_devnode_device struct device
+#else
+#define dmu_devnode_device const struct device
+#endif
+
+/* 6.4 took the owner out of struct class. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define DMU_CLASS_OWNER .owner = THIS_MODULE,
+#else
+#define DMU_CLASS_OWNER
+#endif
+
+/* 6.5 gave block devices open modes of their own. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+static inline bool dmu_mode_writable(fmode_t mode)
+{
+	return mode & FMODE_WRITE;
+}
+#else
+static inline bool dmu_mode_writable(blk_mode_t mode)
+{
+	return mode & BLK_OPEN_WRITE;
+}
+#endif
+
+/*
+ * Before 6.9 both limits were set by hand; since then max_discard_sectors is
+ * worked out from the other when the limits are validated.
+ */
+static inline void dmu_limit_discard(struct queue_limits *limits,
+				     unsigned int sectors)
+{
+	limits->max_hw_discard_sectors = sectors;
+	limits->max_discard_sectors = sectors;
+}
+
+#endif /* DM_USER_COMPAT_H */

@@ -1,0 +1,779 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dm-userspace: the kernel side's own types, and the seam between the core and
+ * a transport. Documentation/design.rst draws the states and says why.
+ *
+ * Lock order, outermost first; spinlocks are taken with interrupts off:
+ *
+ *   dmu_spaces_lock   mutex: the list of spaces; making and ending them
+ *   file mutexes      (transport) one reader and one writer of an open file
+ *   bucket->lock      remaps, requests and changes of the bucket's blocks
+ *   space->lock       queues of requests, ids, peers and their lists
+ *   flight->lock      waiters of one direction
+ *   space->work_lock  lists for the worker
+ *   space->targets_lock  the list of targets
+ *
+ * A hit takes none of them.
+ */
+#ifndef DM_USER_H
+#define DM_USER_H
+
+#include <linux/bio.h>
+#include <linux/device-mapper.h>
+#include <linux/dm-kcopyd.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/mempool.h>
+#include <linux/percpu-refcount.h>
+#include <linux/rculist.h>
+#include <linux/rwsem.h>
+#include <linux/sizes.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#define DM_MSG_PREFIX "userspace"
+
+#define DMU_VERSION_MAJOR	1
+#define DMU_VERSION_MINOR	0
+#define DMU_VERSION_PATCH	0
+
+#define DMU_BUCKET_BITS		8
+#define DMU_BUCKETS		BIT(DMU_BUCKET_BITS)
+#define DMU_MIN_BLOCK_SIZE	512
+#define DMU_MAX_BLOCK_SIZE	SZ_1G
+#define DMU_MAX_KEY		255
+
+struct dmu_space;
+struct dmu_target;
+struct dmu_bucket;
+struct dmu_change;
+struct dmu_peer;
+
+/* --- values: what core and transport tell each other --------------------- */
+
+/* struct dmu_mapping.flags and dmu_remap.flags; values are our own. */
+#define DMU_WR		BIT(0) /* writes may use it */
+#define DMU_COPY	BIT(1) /* copy from src first */
+#define DMU_TEMPORARY	BIT(2) /* serves the I/O waiting now */
+#define DMU_SYNC	BIT(3) /* hold the I/O until acknowledged */
+#define DMU_RD		BIT(4) /* said to be readable; reads go anyway */
+#define DMU_READY	BIT(5) /* remap only: a hit may use it */
+#define DMU_WROTE	BIT(6) /* remap only: a write went to it without WR */
+#define DMU_PUSHED	BIT(7) /* remap only: nobody had asked for it */
+
+/**
+ * struct dmu_mapping - a daemon's answer
+ * @block: block of the mapped device
+ * @dst_sector: where it begins on the destination, in sectors
+ * @dst: destination device
+ * @src: with DMU_COPY: where the same block is to be copied from
+ * @id: id of the request answered, or 0
+ * @flags: DMU_RD, DMU_WR, DMU_COPY, DMU_TEMPORARY, DMU_SYNC
+ */
+struct dmu_mapping {
+	u64 block;
+	sector_t dst_sector;
+	dev_t dst;
+	dev_t src;
+	u32 id;
+	u8 flags;
+};
+
+enum dmu_event_type {
+	DMU_EVENT_REQUEST,	/* a block is to be mapped */
+	DMU_EVENT_SYNC,		/* I/O of a SYNC mapping is held */
+	DMU_EVENT_INVALIDATED,	/* an invalidation is over */
+};
+
+/**
+ * struct dmu_event - what a daemon is to be told
+ * @type: which
+ * @id: of the request, the SYNC mapping, or the daemon's invalidation
+ * @block: REQUEST: the block
+ * @write: REQUEST: it is to be written
+ * @found: INVALIDATED: there was a remap
+ */
+struct dmu_event {
+	enum dmu_event_type type;
+	u32 id;
+	u64 block;
+	bool write;
+	bool found;
+};
+
+/**
+ * struct dmu_transport_ops - how the core reaches a transport
+ * @open: make whatever a daemon connects to; may sleep; 0 or errno.
+ *	Sets space->transport
+ * @close: the last target is gone: no new connections, wake those there
+ * @devt: number of the node that a daemon opens
+ *
+ * A transport waits for messages on space->readers, which the core wakes.
+ */
+struct dmu_transport_ops {
+	int (*open)(struct dmu_space *space);
+	void (*close)(struct dmu_space *space);
+	dev_t (*devt)(struct dmu_space *space);
+};
+
+extern const struct dmu_transport_ops dmu_chardev_ops;
+int dmu_chardev_init(void);
+void dmu_chardev_exit(void);
+
+/* Transport to core: dm-userspace-peer.c. */
+struct dmu_peer *dmu_peer_open(struct dmu_space *space);
+void dmu_peer_close(struct dmu_peer *peer);
+bool dmu_peer_readable(struct dmu_peer *peer);
+bool dmu_peer_gone(struct dmu_peer *peer);
+unsigned int dmu_peer_take(struct dmu_peer *peer, struct dmu_event *events,
+			   unsigned int max);
+void dmu_peer_taken(struct dmu_peer *peer);
+void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
+		     unsigned int nr);
+void dmu_peer_begin(struct dmu_peer *peer);
+void dmu_peer_end(struct dmu_peer *peer);
+int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *m);
+void dmu_peer_fail(struct dmu_peer *peer, u32 id);
+int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id);
+void dmu_peer_sync_done(struct dmu_peer *peer, u32 id);
+
+/* --- flight: which I/O is at a device ------------------------------------ */
+
+/**
+ * struct dmu_epoch - a set of I/O that entered flight together
+ * @ref: one for each I/O, plus one while the epoch is current
+ * @seq: its number; fixed while it is current or drains
+ * @flight: the flight it belongs to
+ */
+struct dmu_epoch {
+	struct percpu_ref ref;
+	u64 seq;
+	struct dmu_flight *flight;
+};
+
+/**
+ * struct dmu_flight - all I/O of one direction that is at a device
+ * @current_epoch: joined by new I/O; read without a lock, moved under @lock
+ * @epoch: the current one and the one that drains or is ready to be next
+ * @space: whose worker turns it over
+ * @lock: protects all below
+ * @waiters: struct dmu_wait
+ * @seq: number of the current epoch
+ * @passed: every I/O of this epoch and earlier ones has come back
+ * @draining: the other epoch has been killed and is not yet ready again
+ * @drained: its last I/O has come back (set without the lock)
+ * @idle: woken whenever @draining ends
+ */
+struct dmu_flight {
+	struct dmu_epoch *current_epoch;
+	struct dmu_epoch epoch[2];
+	struct dmu_space *space;
+	spinlock_t lock;
+	struct list_head waiters;
+	u64 seq;
+	u64 passed;
+	bool draining;
+	bool drained;
+	wait_queue_head_t idle;
+};
+
+/**
+ * struct dmu_wait - somebody waits for an epoch to pass
+ * @node: in flight->waiters
+ * @seq: that epoch
+ * @fn: called once by the worker, without locks
+ */
+struct dmu_wait {
+	struct list_head node;
+	u64 seq;
+	void (*fn)(struct dmu_wait *wait);
+};
+
+int dmu_flight_init(struct dmu_flight *flight, struct dmu_space *space);
+void dmu_flight_exit(struct dmu_flight *flight);
+u64 dmu_flight_stamp(struct dmu_flight *flight);
+bool dmu_flight_passed(struct dmu_flight *flight, u64 seq);
+bool dmu_flight_wait(struct dmu_flight *flight, struct dmu_wait *wait);
+bool dmu_flight_run(struct dmu_flight *flight);
+
+/**
+ * dmu_flight_enter() - count an I/O until dmu_flight_leave()
+ * @flight: of its direction
+ *
+ * Call it before the remap that the I/O is to use is looked up, and in the
+ * same RCU read section or under the same bucket lock: an I/O that used a
+ * remap then counts in the epoch in which the remap left, or an earlier one.
+ *
+ * Return: what dmu_flight_leave() wants.
+ */
+static inline struct percpu_ref *dmu_flight_enter(struct dmu_flight *flight)
+{
+	/* Pairs with the release in flight_turn(). */
+	struct dmu_epoch *epoch = smp_load_acquire(&flight->current_epoch);
+
+	percpu_ref_get(&epoch->ref);
+	return &epoch->ref;
+}
+
+/* Context: any. */
+static inline void dmu_flight_leave(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
+
+/* --- remap: the cache ----------------------------------------------------- */
+
+/**
+ * struct dmu_remap - where a block lives
+ * @node: in a chain of its bucket (bucket lock; read under RCU)
+ * @block: fixed while published, like @dst_sector and @dev
+ * @dst_sector: sector of @dev where the block begins
+ * @dev: the device, resolved in each bio's own table
+ * @flags: DMU_RD, DMU_WR, DMU_PUSHED fixed; DMU_READY, DMU_WROTE (bucket lock)
+ * @recent: used since the clock hand last came by; set by hits without a lock
+ * @change: why it is not ready, or NULL (bucket lock)
+ * @stamp: seq of the request it answers, or the newest when it was pushed
+ * @rcu: after it was unhashed
+ *
+ * A lockless reader looks at what is above the union, and nothing else.
+ */
+struct dmu_remap {
+	struct hlist_node node;
+	u64 block;
+	sector_t dst_sector;
+	dev_t dev;
+	u8 flags;
+	u8 recent;
+	union {
+		struct {
+			struct dmu_change *change;
+			u64 stamp;
+		};
+		struct rcu_head rcu;
+	};
+};
+
+/**
+ * struct dmu_chains - hash chains of one bucket; replaced as a whole to grow
+ * @rcu: after it was replaced
+ * @bits: there are 1 << @bits of them
+ * @head: each chain
+ */
+struct dmu_chains {
+	struct rcu_head rcu;
+	unsigned int bits;
+	struct hlist_head head[];
+};
+
+/**
+ * struct dmu_bucket - a 256th of all blocks
+ * @lock: protects all here, and all remaps, requests and changes listed here
+ * @chains: remaps by block
+ * @nr_remaps: in @chains
+ * @crowded: the worker has been asked to double the chains
+ * @requests: struct dmu_request.node
+ * @changes: struct dmu_change.node, latest first
+ * @left: epoch, for READ and for WRITE, in which a remap last left the bucket
+ * @recycled: highest stamp of a remap that was recycled
+ */
+struct dmu_bucket {
+	spinlock_t lock;
+	unsigned int nr_remaps;
+	bool crowded;
+	struct dmu_chains __rcu *chains;
+	struct hlist_head requests;
+	struct hlist_head changes;
+	u64 left[2];
+	u64 recycled;
+} ____cacheline_aligned_in_smp;
+
+int dmu_remap_cache_init(void);
+void dmu_remap_cache_exit(void);
+int dmu_remaps_init(struct dmu_space *space);
+void dmu_remaps_exit(struct dmu_space *space);
+struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block);
+struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block);
+struct dmu_remap *dmu_remap_find(struct dmu_space *space,
+				 struct dmu_bucket *bucket, u64 block);
+struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
+void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
+struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
+void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
+void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
+		       struct dmu_remap *remap, struct dmu_remap *old);
+void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
+		    struct dmu_remap *remap);
+void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
+unsigned long dmu_remaps_count(struct dmu_space *space);
+unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
+				 bool all);
+void dmu_remaps_grow(struct dmu_space *space);
+
+/* --- request: a block that waits for a daemon ----------------------------- */
+
+enum dmu_id_kind { DMU_ID_REQUEST, DMU_ID_CHANGE };
+
+/**
+ * struct dmu_id - an id that a daemon may name (space->lock)
+ * @node: in space->ids
+ * @id: unique among all there; 0 while not hashed
+ * @kind: what it is embedded in
+ */
+struct dmu_id {
+	struct hlist_node node;
+	u32 id;
+	enum dmu_id_kind kind;
+};
+
+enum dmu_request_state {
+	DMU_REQUEST_STARVED,	/* in space->starved: has no memory yet */
+	DMU_REQUEST_UNREAD,	/* in space->unread */
+	DMU_REQUEST_SENT,	/* in peer->sent: that daemon knows of it */
+};
+
+/**
+ * struct dmu_request - a block whose I/O waits for a daemon
+ * @node: in bucket->requests (bucket lock)
+ * @block: fixed
+ * @bios: they wait; one of them lends the memory this lives in (bucket lock)
+ * @id: (space->lock, as all below)
+ * @seq: its age; the id is its low half
+ * @queue: in the list that @state names
+ * @state: see there
+ * @write: asks for RD|WR, else for RD
+ * @peer: SENT: the daemon that read it
+ * @remap: brought for the answer; NULL while STARVED
+ * @change: likewise
+ */
+struct dmu_request {
+	struct hlist_node node;
+	u64 block;
+	struct bio_list bios;
+	struct dmu_id id;
+	u64 seq;
+	struct list_head queue;
+	enum dmu_request_state state;
+	bool write;
+	struct dmu_peer *peer;
+	struct dmu_remap *remap;
+	struct dmu_change *change;
+};
+
+/**
+ * struct dmu_bio - per-bio data
+ * @flight: left at end_io; NULL where the bio is not at a device for a remap
+ * @change: end_io is to tell it; NULL for a hit
+ * @target: the rest is written on the slow path only
+ * @came_back: it has been at a device: restore it before it is issued again
+ * @flags: bi_flags as device-mapper gave them
+ * @opf: bi_opf likewise
+ * @iter: bi_iter likewise
+ * @request: lives here if this was the first bio to wait for its block
+ */
+struct dmu_bio {
+	struct percpu_ref *flight;
+	struct dmu_change *change;
+	struct dmu_target *target;
+	bool came_back;
+	unsigned short flags;
+	blk_opf_t opf;
+	struct bvec_iter iter;
+	struct dmu_request request;
+};
+
+static inline struct dmu_bio *dmu_bio(struct bio *bio)
+{
+	return dm_per_bio_data(bio, sizeof(struct dmu_bio));
+}
+
+int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
+		     u64 block, bool write, struct bio *bio);
+bool dmu_request_known(struct dmu_bucket *bucket, u64 block);
+bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
+		      struct dmu_event *event);
+void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id);
+struct dmu_request *dmu_request_by_id(struct dmu_space *space, u32 id);
+void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
+		     struct bio_list *bios, struct dmu_remap **remap,
+		     struct dmu_change **change);
+void dmu_requests_fund(struct dmu_space *space);
+void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer);
+void dmu_requests_fail(struct dmu_space *space);
+void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
+			 struct bio_list *bios);
+void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
+		   struct bio_list *to);
+
+u64 dmu_id_new(struct dmu_space *space);
+u64 dmu_id_age(struct dmu_space *space, u32 id);
+void dmu_id_add(struct dmu_space *space, struct dmu_id *id, u32 value);
+void dmu_id_del(struct dmu_id *id);
+struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
+
+/* --- peer: a daemon's connection ------------------------------------------- */
+
+/**
+ * struct dmu_peer - a daemon's connection
+ * @refs: the open file, and each invalidation
+ * @space: a reference
+ * @node: in space->peers (space->lock, as all below)
+ * @sent: requests it has read and not answered; oldest first
+ * @owed: changes whose ack it owes
+ * @news: changes it is to be told of
+ * @verdicts: invalidations it is to be told of
+ * @telling: of both, those that are being told to it
+ * @telling_verdicts: likewise
+ * @closed: it is gone
+ */
+struct dmu_peer {
+	struct kref refs;
+	struct dmu_space *space;
+	struct list_head node;
+	struct list_head sent;
+	struct list_head owed;
+	struct list_head news;
+	struct list_head verdicts;
+	struct list_head telling;
+	struct list_head telling_verdicts;
+	bool closed;
+};
+
+/* --- change: an answer on its way to being usable ------------------------- */
+
+enum dmu_change_state {
+	DMU_CHANGE_DRAIN,	/* earlier writes, and an earlier copy, finish */
+	DMU_CHANGE_QUEUED,	/* in space->copies, for a copy slot */
+	DMU_CHANGE_COPYING,	/* kcopyd, or a whole-block write, is at it */
+	DMU_CHANGE_FAILED,	/* copy failed; the next I/O tries again */
+	DMU_CHANGE_SYNC,	/* I/O is held when it comes back */
+	DMU_CHANGE_ASK,		/* the daemon that owed the ack died */
+	DMU_CHANGE_ACKED,	/* over; I/O that comes back completes */
+	DMU_CHANGE_GONE,	/* over; I/O that comes back is mapped again */
+};
+
+/**
+ * struct dmu_change - a mapping that is not ready, or whose I/O is held
+ * @space: fixed, like @bucket, @m, @len, @serves
+ * @bucket: of the block
+ * @m: the answer; m.src moves where an earlier copy failed
+ * @len: true length of the block, in sectors
+ * @node: in bucket->changes (bucket lock, as all to @copier)
+ * @refs: 1 until ACKED or GONE, 1 as somebody's @next, 1 for @wait, 1 for
+ *	@queue, 1 for @owed, 1 for each bio at a device, 1 for kcopyd
+ * @state: moved by dmu_change_enter() only
+ * @remap: NULL where it was replaced or invalidated, or is TEMPORARY
+ * @copied: the place holds what it should
+ * @next: a later change of the block, in DRAIN, that waits for this copy
+ * @invalidations: wait for this copy, too
+ * @waiting: bios that nothing has been done for
+ * @held: bios that came back and wait for the ack
+ * @inflight: bios at a device that will be held
+ * @told: the daemon has been, or is being, told that I/O is held
+ * @wait: DRAIN: for the flight
+ * @copier: COPYING: the target whose devices kcopyd uses
+ * @flight: COPYING: counts as a write
+ * @queue: in space->copies (space->lock, as all below)
+ * @id: while SYNC is not acknowledged
+ * @owner: the daemon that owes the ack
+ * @owed: in owner->owed
+ * @news: in owner->news, to tell that I/O is held
+ */
+struct dmu_change {
+	struct dmu_space *space;
+	struct dmu_bucket *bucket;
+	struct dmu_mapping m;
+	sector_t len;
+	struct hlist_node node;
+	unsigned int refs;
+	enum dmu_change_state state;
+	struct dmu_remap *remap;
+	bool copied;
+	struct dmu_change *next;
+	struct list_head invalidations;
+	struct bio_list waiting;
+	struct bio_list held;
+	unsigned int inflight;
+	bool told;
+	struct dmu_wait wait;
+	struct dmu_target *copier;
+	struct percpu_ref *flight;
+	struct list_head queue;
+	struct dmu_id id;
+	struct dmu_peer *owner;
+	struct list_head owed;
+	struct list_head news;
+};
+
+void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
+		      struct dmu_bucket *bucket, const struct dmu_mapping *m,
+		      sector_t len, struct dmu_remap *remap,
+		      struct dmu_peer *owner, struct bio_list *bios);
+bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m);
+void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
+		     struct dmu_peer *peer, struct bio_list *bios);
+void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
+			  struct bio_list *bios);
+void dmu_change_invalidate(struct dmu_change *c);
+void dmu_change_forget(struct dmu_change *c);
+void dmu_change_wait(struct dmu_change *c, struct bio *bio);
+struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
+				      bool detached);
+void dmu_change_ack(struct dmu_space *space, u32 id);
+int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error);
+void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev);
+void dmu_changes_orphan(struct dmu_peer *peer);
+void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
+			struct bio_list *bios);
+void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);
+void dmu_change_put(struct dmu_change *c);
+void dmu_change_copied(struct dmu_change *c, bool ok);
+void dmu_copies_start(struct dmu_space *space);
+
+/* --- answer: what a mapping, or its end, does to a block ------------------- */
+
+/**
+ * struct dmu_invalidation - a daemon's wish to reuse a place
+ * @node: in change->invalidations (bucket lock), then in peer->verdicts
+ * @wait: for the flights
+ * @peer: who asked; a reference
+ * @bucket: of the block
+ * @block: of the mapped device
+ * @left_read: epoch of reads to wait for
+ * @id: by which it knows it
+ * @found: there was a remap, and no copy failed meanwhile
+ */
+struct dmu_invalidation {
+	struct list_head node;
+	struct dmu_wait wait;
+	struct dmu_peer *peer;
+	struct dmu_bucket *bucket;
+	u64 block;
+	u64 left_read;
+	u32 id;
+	bool found;
+};
+
+void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
+		struct dmu_mapping *m, sector_t len, u64 seq,
+		struct dmu_peer *peer, struct bio_list *bios,
+		struct dmu_remap *remap, struct dmu_change *change);
+bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
+		      u64 block, u64 seq);
+void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
+void dmu_invalidate(struct dmu_invalidation *inv);
+void dmu_invalidation_go_on(struct dmu_invalidation *inv);
+void dmu_peer_verdict(struct dmu_invalidation *inv);
+void dmu_peer_put(struct dmu_peer *peer);
+
+/* --- space: all that tables with one key share ----------------------------- */
+
+/**
+ * struct dmu_counters - per CPU, so that counting dirties nothing shared
+ * @hits: I/O that found its remap ready
+ * @misses: I/O that had to wait
+ * @evictions: remaps recycled
+ * @errors: I/O that failed, for whatever reason
+ */
+struct dmu_counters {
+	u64 hits;
+	u64 misses;
+	u64 evictions;
+	u64 errors;
+};
+
+/**
+ * struct dmu_space - everything that tables with one key share
+ * @block_shift: sectors a block, as a power of two; fixed, like the next four
+ * @buckets: DMU_BUCKETS of them
+ * @counters: this CPU's
+ * @wq: of the worker
+ * @kcopyd: copies
+ * @flight: for READ and for WRITE
+ * @key: names the space
+ * @node: in the list of spaces (dmu_spaces_lock)
+ * @refs: targets and peers
+ * @transport: the transport's own
+ * @readers: those who wait for a message
+ * @gone: no target is left; set once, under @lock
+ * @answers: held for reading by a daemon that answers, for writing by a death
+ * @death: write epoch that I/O owed to the last dead daemon counts in; what is
+ *	answered later waits for it (@answers)
+ * @error_if_no_daemon: fail what would wait for a daemon that is not there
+ * @lock: protects from @ids to @nr_owed
+ * @ids: requests and unacknowledged changes, by id
+ * @last_seq: of the newest request
+ * @starved: requests without memory
+ * @unread: requests that no daemon has read; oldest first
+ * @copies: changes that wait to be copied
+ * @peers: struct dmu_peer.node
+ * @nr_peers: in @peers
+ * @nr_unread: in @unread and @starved
+ * @nr_sent: in all peers' sent
+ * @nr_owed: changes that wait for an ack
+ * @copying: copies under way
+ * @remap_pool: struct dmu_remap
+ * @change_pool: struct dmu_change
+ * @hand: bucket at which recycling goes on
+ * @targets_lock: protects @targets, their state and their copies
+ * @targets: struct dmu_target.node
+ * @work_lock: protects @issue, @again and @done
+ * @issue: bios aimed and counted, to be submitted
+ * @again: bios to be mapped again
+ * @done: bios to be completed with their bi_status
+ * @work: the worker
+ * @copy_work: starts copies, which may have to wait for kcopyd's memory
+ * @release_work: frees the space
+ */
+struct dmu_space {
+	unsigned int block_shift;
+	struct dmu_bucket *buckets;
+	struct dmu_counters __percpu *counters;
+	struct workqueue_struct *wq;
+	struct dm_kcopyd_client *kcopyd;
+	struct dmu_flight flight[2];
+
+	char *key;
+	struct list_head node;
+	struct kref refs;
+	void *transport;
+	wait_queue_head_t readers;
+	bool gone;
+	bool error_if_no_daemon;
+	struct rw_semaphore answers;
+	u64 death;
+
+	spinlock_t lock ____cacheline_aligned_in_smp;
+	struct hlist_head ids[DMU_BUCKETS];
+	u64 last_seq;
+	struct list_head starved;
+	struct list_head unread;
+	struct list_head copies;
+	struct list_head peers;
+	unsigned int nr_peers;
+	unsigned int nr_unread;
+	unsigned int nr_sent;
+	unsigned int nr_owed;
+
+	atomic_t copying;
+	mempool_t remap_pool;
+	mempool_t change_pool;
+	unsigned int hand;
+
+	spinlock_t targets_lock;
+	struct list_head targets;
+
+	spinlock_t work_lock;
+	struct bio_list issue;
+	struct bio_list again;
+	struct bio_list done;
+	struct work_struct work;
+	struct work_struct copy_work;
+	struct work_struct release_work;
+};
+
+extern const struct dmu_transport_ops *dmu_transport;
+
+int dmu_spaces_init(void);
+void dmu_spaces_exit(void);
+int dmu_space_join(struct dmu_target *target, const char *key,
+		   unsigned int block_shift);
+void dmu_space_leave(struct dmu_target *target);
+void dmu_space_put(struct dmu_space *space);
+int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
+		    sector_t *len);
+int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len);
+void dmu_space_kick(struct dmu_space *space);
+void dmu_space_wake(struct dmu_space *space);
+void dmu_space_issue(struct dmu_space *space, struct bio *bio);
+void dmu_space_again(struct dmu_space *space, struct bio *bio);
+void dmu_space_again_list(struct dmu_space *space, struct bio_list *bios);
+void dmu_space_done(struct dmu_space *space, struct bio *bio,
+		    blk_status_t status);
+void dmu_space_done_list(struct dmu_space *space, struct bio_list *bios,
+			 blk_status_t status);
+void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum);
+
+/* Memory has come back: somebody may be waiting for it. */
+static inline void dmu_space_relieve(struct dmu_space *space)
+{
+	if (!list_empty_careful(&space->starved))
+		dmu_space_kick(space);
+}
+
+static inline sector_t dmu_block_sectors(const struct dmu_space *space)
+{
+	return (sector_t)1 << space->block_shift;
+}
+
+/* --- target: a line of a table ---------------------------------------------- */
+
+enum dmu_target_state {
+	DMU_TARGET_IDLE,	/* not resumed, or suspended */
+	DMU_TARGET_LIVE,
+	DMU_TARGET_RETURNING,	/* a noflush suspend has begun */
+};
+
+/**
+ * struct dmu_device - a device that a table line names
+ * @devt: its number, by which a remap names it
+ * @bdev: the open device
+ * @dm: device-mapper's handle on it
+ */
+struct dmu_device {
+	dev_t devt;
+	struct block_device *bdev;
+	struct dm_dev *dm;
+};
+
+/**
+ * struct dmu_target - a line of a table
+ * @ti: device-mapper's side; fixed, like @space, @writable and @devices
+ * @space: a reference
+ * @writable: its devices are open for writing
+ * @node: in space->targets (space->targets_lock)
+ * @state: (space->targets_lock; read without it)
+ * @copies: kcopyd jobs that use its devices (space->targets_lock)
+ * @copied: woken when @copies becomes 0
+ * @nr_devices: in @devices
+ * @devices: in the order of the table line
+ */
+struct dmu_target {
+	struct dm_target *ti;
+	struct dmu_space *space;
+	bool writable;
+	struct list_head node;
+	enum dmu_target_state state;
+	unsigned int copies;
+	wait_queue_head_t copied;
+	unsigned int nr_devices;
+	struct dmu_device devices[];
+};
+
+bool dmu_bios_write(const struct bio_list *bios);
+void dmu_bio_restore(struct bio *bio);
+void dmu_bio_serve(struct bio *bio, sector_t dst_sector, dev_t dev,
+		   struct dmu_change *c);
+void dmu_bios_serve(struct bio_list *bios, sector_t dst_sector, dev_t dev,
+		    struct dmu_change *c);
+int dmu_map_slowly(struct dmu_target *target, struct bio *bio);
+struct dmu_target *dmu_target_pin(struct dmu_space *space,
+				  const struct dmu_mapping *m);
+void dmu_target_unpin(struct dmu_target *target);
+int dmu_map(struct dm_target *ti, struct bio *bio);
+int dmu_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
+bool dmu_target_returns(const struct dmu_target *target);
+
+static inline struct block_device *dmu_target_bdev(const struct dmu_target *target,
+						   dev_t devt)
+{
+	unsigned int i;
+
+	for (i = 0; i < target->nr_devices; i++)
+		if (target->devices[i].devt == devt)
+			return target->devices[i].bdev;
+	return NULL;
+}
+
+#endif /* DM_USER_H */

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What an answer, or an invalidation, does to a block.
+ *
+ * An answer finds the block's present remap, if there is one, and leaves it as
+ * it is (the answer is the older of the two), joins it (they say the same), or
+ * replaces it. All of that happens under the bucket lock, in one step.
+ */
+#include "dm-user.h"
+
+/* Is the block's present remap younger than an answer to @m->id? */
+static bool answer_older(const struct dmu_remap *remap, u64 seq, bool asked)
+{
+	if (!seq)
+		return false;
+	if (asked)
+		return !(remap->flags & DMU_PUSHED) && seq < remap->stamp;
+	return seq <= remap->stamp;
+}
+
+/* The same place, and the same permissions? */
+static bool same_mapping(const struct dmu_remap *remap,
+			 const struct dmu_mapping *m)
+{
+	return remap->dev == m->dst && remap->dst_sector == m->dst_sector &&
+	       (remap->flags & (DMU_RD | DMU_WR)) ==
+	       (m->flags & (DMU_RD | DMU_WR)) &&
+	       !(m->flags & DMU_TEMPORARY);
+}
+
+/* A remap that is ready has what @m asks for, and need not be made again. */
+static bool ready_joins(const struct dmu_remap *remap,
+			const struct dmu_mapping *m)
+{
+	if (m->flags & DMU_SYNC)
+		return false;
+	/* Whoever answers late must not undo what was written meanwhile. */
+	return m->id || !(m->flags & DMU_COPY);
+}
+
+static bool answer_joins(const struct dmu_remap *remap,
+			 const struct dmu_mapping *m)
+{
+	if (!same_mapping(remap, m))
+		return false;
+	return remap->change ? dmu_change_joins(remap->change, m) :
+			       ready_joins(remap, m);
+}
+
+/* Can the mapping be used at once? */
+static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
+		       const struct dmu_mapping *m)
+{
+	return !(m->flags & (DMU_COPY | DMU_SYNC)) &&
+	       dmu_flight_passed(&space->flight[WRITE],
+				 max(bucket->left[WRITE], space->death)) &&
+	       !dmu_change_copying(bucket, m->block, false);
+}
+
+static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
+		       u64 stamp, bool pushed)
+{
+	remap->block = m->block;
+	remap->dst_sector = m->dst_sector;
+	remap->dev = m->dst;
+	remap->flags = (m->flags & (DMU_RD | DMU_WR)) |
+		       (pushed ? DMU_PUSHED : 0);
+	remap->recent = 1;
+	remap->change = NULL;
+	remap->stamp = stamp;
+}
+
+/* TEMPORARY: the block has no remap after this; what waits is served. */
+static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
+			const struct dmu_mapping *m, sector_t len,
+			struct dmu_peer *peer, struct bio_list *bios,
+			struct dmu_remap *old, struct dmu_change **change)
+{
+	if (old)
+		dmu_remap_drop(space, bucket, old);
+	if (!usable_now(space, bucket, m)) {
+		dmu_change_start(*change, space, bucket, m, len, NULL, peer,
+				 bios);
+		*change = NULL;
+		return;
+	}
+	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
+	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
+	bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+}
+
+static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
+			   const struct dmu_mapping *m, sector_t len,
+			   struct dmu_peer *peer, struct bio_list *bios,
+			   struct dmu_remap *old, struct dmu_remap *remap,
+			   struct dmu_change **change)
+{
+	bool now;
+
+	/* The old one leaves first: its writes may have to be waited for. */
+	dmu_remap_publish(space, bucket, remap, old);
+	now = usable_now(space, bucket, m);
+	if (!now) {
+		dmu_change_start(*change, space, bucket, m, len, remap, peer,
+				 bios);
+		*change = NULL;
+		return;
+	}
+	if (dmu_bios_write(bios))
+		remap->flags |= DMU_WROTE;
+	/* Pairs with the acquire in the map function. */
+	smp_store_release(&remap->flags, remap->flags | DMU_READY);
+	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
+	dmu_space_relieve(space);
+}
+
+static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
+			struct dmu_peer *peer, struct bio_list *bios)
+{
+	if (remap->change) {
+		dmu_change_join(remap->change, m, peer, bios);
+		return;
+	}
+	if (dmu_bios_write(bios))
+		remap->flags |= DMU_WROTE;
+	dmu_bios_serve(bios, remap->dst_sector, remap->dev, NULL);
+}
+
+/**
+ * dmu_answer_stale() - an answer that nobody waits for, and that is too old
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ * @seq: age of the request that it answers; 0 where it answers none
+ */
+bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
+		      u64 block, u64 seq)
+{
+	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+
+	if (remap)
+		return answer_older(remap, seq, false);
+	/* A younger one may have been here, and been recycled. */
+	return seq && seq <= bucket->recycled;
+}
+
+/**
+ * dmu_answer() - apply a mapping
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @m: checked; dmu_answer_stale() was asked where nobody waits for it. What it
+ *	is to copy from may be changed
+ * @len: true length of the block, in sectors
+ * @seq: age of the request that is answered; 0 where it is not outstanding
+ * @peer: the daemon that answers
+ * @bios: waited for it; empty after this
+ * @remap: memory; used or freed
+ * @change: likewise
+ */
+void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
+		struct dmu_mapping *m, sector_t len, u64 seq,
+		struct dmu_peer *peer, struct bio_list *bios,
+		struct dmu_remap *remap, struct dmu_change *change)
+{
+	struct dmu_remap *old = dmu_remap_find(space, bucket, m->block);
+
+	if (old && answer_older(old, seq, true)) {
+		dmu_space_again_list(space, bios);
+	} else if (old && answer_joins(old, m)) {
+		answer_join(old, m, peer, bios);
+	} else {
+		if (old && old->change)
+			dmu_change_supersede(old->change, m, bios);
+		if (m->flags & DMU_TEMPORARY) {
+			answer_once(space, bucket, m, len, peer, bios, old,
+				    &change);
+		} else {
+			remap_fill(remap, m, seq ?: READ_ONCE(space->last_seq),
+				   !seq);
+			answer_replace(space, bucket, m, len, peer, bios, old,
+				       remap, &change);
+			remap = NULL;
+		}
+	}
+	dmu_remap_free(space, remap);
+	dmu_change_free(space, change);
+}
+
+/**
+ * dmu_forget() - a request was failed: what asked for it is forgotten, too
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ *
+ * Drops a remap of which a daemon that died had not said that it is safe.
+ */
+void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
+{
+	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+
+	if (remap && remap->change && remap->change->state == DMU_CHANGE_ASK)
+		dmu_change_forget(remap->change);
+}
+
+/* --- invalidation ---------------------------------------------------------- */
+
+static void inval_reads_back(struct dmu_wait *wait)
+{
+	dmu_peer_verdict(container_of(wait, struct dmu_invalidation, wait));
+}
+
+static void inval_writes_back(struct dmu_wait *wait)
+{
+	struct dmu_invalidation *inv;
+	struct dmu_space *space;
+
+	inv = container_of(wait, struct dmu_invalidation, wait);
+	space = inv->peer->space;
+	inv->wait.seq = inv->left_read;
+	inv->wait.fn = inval_reads_back;
+	if (dmu_flight_wait(&space->flight[READ], &inv->wait))
+		dmu_peer_verdict(inv);
+}
+
+/**
+ * dmu_invalidation_go_on() - wait for what has not been waited for yet
+ * @inv: its bucket is locked; it is in no list
+ *
+ * First for copies that the block still owes, then for all I/O.
+ */
+void dmu_invalidation_go_on(struct dmu_invalidation *inv)
+{
+	struct dmu_space *space = inv->peer->space;
+	struct dmu_change *c;
+
+	c = dmu_change_copying(inv->bucket, inv->block, true);
+	if (c) {
+		list_add_tail(&inv->node, &c->invalidations);
+		return;
+	}
+	inv->left_read = inv->bucket->left[READ];
+	inv->wait.seq = inv->bucket->left[WRITE];
+	inv->wait.fn = inval_writes_back;
+	if (dmu_flight_wait(&space->flight[WRITE], &inv->wait))
+		inval_writes_back(&inv->wait);
+}
+
+/**
+ * dmu_invalidate() - drop a block's remap, and say when nothing uses its place
+ * @inv: belongs to itself from now on
+ *
+ * Context: not under a lock.
+ */
+void dmu_invalidate(struct dmu_invalidation *inv)
+{
+	struct dmu_space *space = inv->peer->space;
+	struct dmu_bucket *bucket = inv->bucket;
+	struct dmu_remap *remap;
+
+	spin_lock_irq(&bucket->lock);
+	remap = dmu_remap_find(space, bucket, inv->block);
+	inv->found = remap;
+	if (remap) {
+		if (remap->change)
+			dmu_change_invalidate(remap->change);
+		dmu_remap_drop(space, bucket, remap);
+	}
+	dmu_invalidation_go_on(inv);
+	spin_unlock_irq(&bucket->lock);
+}

@@ -1,0 +1,796 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Changes: mappings on their way to being usable, and I/O held for SYNC.
+ *
+ * An answer that can be used at once never comes here. A change waits for
+ * earlier writes to come back (DRAIN), for a copy slot (QUEUED), for the copy
+ * (COPYING), and, where the daemon asked for it, holds the I/O that came back
+ * until its metadata is safe (SYNC). Documentation/design.rst draws this.
+ *
+ * A change whose remap was replaced or invalidated goes on without one: its
+ * copy is still made, its held I/O is still released by the ack. Changes of one
+ * block make their copies in the order of the answers: a later one waits in
+ * DRAIN as the `next` of the one before it.
+ */
+#include "dm-user.h"
+
+/**
+ * dmu_change_put() - drop a reference
+ * @c: its bucket is locked; may be gone after this
+ */
+void dmu_change_put(struct dmu_change *c)
+{
+	lockdep_assert_held(&c->bucket->lock);
+	if (--c->refs)
+		return;
+	hlist_del(&c->node);
+	dmu_change_free(c->space, c);
+}
+
+/* --- the daemon that owes the ack ------------------------------------------ */
+
+/*
+ * @owner will acknowledge this change, by the name of @id; NULL where nobody owes
+ * an ack any more.
+ */
+static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
+{
+	struct dmu_space *space = c->space;
+
+	spin_lock(&space->lock);
+	if (!list_empty(&c->owed)) {
+		list_del_init(&c->owed);
+		space->nr_owed--;
+		c->refs--; /* the change's own is left: never the last */
+	}
+	list_del_init(&c->news);
+	dmu_id_del(&c->id);
+	c->told = false;
+	/* A daemon that is gone by now cannot acknowledge. */
+	c->owner = owner && !owner->closed ? owner : NULL;
+	if (c->owner) {
+		list_add_tail(&c->owed, &owner->owed);
+		space->nr_owed++;
+		c->refs++;
+		dmu_id_add(space, &c->id, id);
+	}
+	spin_unlock(&space->lock);
+}
+
+/* Tell the daemon that I/O is held, unless it has been told. */
+static void change_tell(struct dmu_change *c)
+{
+	if (c->told)
+		return;
+	c->told = true;
+	spin_lock(&c->space->lock);
+	if (c->owner)
+		list_add_tail(&c->news, &c->owner->news);
+	spin_unlock(&c->space->lock);
+	dmu_space_wake(c->space);
+}
+
+/* --- states ------------------------------------------------------------------ */
+
+/* Which states may follow which; a bit for each. */
+static const u8 change_follows[] = {
+	[DMU_CHANGE_DRAIN] = BIT(DMU_CHANGE_QUEUED) | BIT(DMU_CHANGE_SYNC) |
+			     BIT(DMU_CHANGE_ACKED) | BIT(DMU_CHANGE_GONE),
+	[DMU_CHANGE_QUEUED] = BIT(DMU_CHANGE_COPYING) | BIT(DMU_CHANGE_GONE),
+	[DMU_CHANGE_COPYING] = BIT(DMU_CHANGE_FAILED) | BIT(DMU_CHANGE_SYNC) |
+			       BIT(DMU_CHANGE_ASK) | BIT(DMU_CHANGE_ACKED) |
+			       BIT(DMU_CHANGE_GONE),
+	[DMU_CHANGE_FAILED] = BIT(DMU_CHANGE_QUEUED) | BIT(DMU_CHANGE_GONE),
+	[DMU_CHANGE_SYNC] = BIT(DMU_CHANGE_ASK) | BIT(DMU_CHANGE_ACKED) |
+			    BIT(DMU_CHANGE_GONE),
+	[DMU_CHANGE_ASK] = BIT(DMU_CHANGE_GONE),
+};
+
+/* Not usable yet, and a copy may still be owed to the place. */
+static bool change_pending(const struct dmu_change *c)
+{
+	return c->state <= DMU_CHANGE_COPYING;
+}
+
+/* Where a change goes once its place holds what it should. */
+static void change_settle(struct dmu_change *c)
+{
+	c->copied = true;
+	if (!(c->m.flags & DMU_SYNC))
+		dmu_change_enter(c, DMU_CHANGE_ACKED);
+	else if (c->owner)
+		dmu_change_enter(c, DMU_CHANGE_SYNC);
+	else if (c->remap)
+		dmu_change_enter(c, DMU_CHANGE_ASK);
+	else
+		dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
+/* Earlier writes are back, and earlier copies are over. */
+static void change_drained(struct dmu_change *c)
+{
+	if (c->m.flags & DMU_COPY)
+		dmu_change_enter(c, DMU_CHANGE_QUEUED);
+	else
+		change_settle(c);
+}
+
+static void change_flight_passed(struct dmu_wait *wait)
+{
+	struct dmu_change *c = container_of(wait, struct dmu_change, wait);
+	struct dmu_bucket *bucket = c->bucket;
+
+	spin_lock_irq(&bucket->lock);
+	if (c->state == DMU_CHANGE_DRAIN)
+		change_drained(c);
+	dmu_change_put(c);
+	spin_unlock_irq(&bucket->lock);
+}
+
+/* Wait for earlier writes, now that earlier copies are over. */
+static void change_drain(struct dmu_change *c)
+{
+	c->wait.seq = max(c->bucket->left[WRITE], c->space->death);
+	c->wait.fn = change_flight_passed;
+	if (dmu_flight_passed(&c->space->flight[WRITE], c->wait.seq)) {
+		change_drained(c);
+		return;
+	}
+	c->refs++;
+	if (dmu_flight_wait(&c->space->flight[WRITE], &c->wait)) {
+		c->refs--;
+		change_drained(c);
+	}
+}
+
+/*
+ * The copy that @failed owed was not made. Whoever relied on it copies from
+ * where it would have come: a daemon that believes the block copied must not be
+ * contradicted by wrong data.
+ */
+static void mapping_inherit(struct dmu_mapping *m,
+			    const struct dmu_change *failed)
+{
+	const struct dmu_mapping *old = &failed->m;
+	sector_t src = old->block << failed->space->block_shift;
+
+	if (!(old->flags & DMU_COPY) || failed->copied)
+		return;
+	if (m->flags & DMU_COPY) {
+		if (m->src == old->dst && old->dst_sector == src)
+			m->src = old->src;
+	} else if (m->dst == old->dst && m->dst_sector == old->dst_sector) {
+		m->flags |= DMU_COPY;
+		m->src = old->src;
+	}
+}
+
+/* Those who wait for this change's copy need do so no longer. */
+static void change_let_next(struct dmu_change *c)
+{
+	struct dmu_change *next = c->next;
+	struct dmu_invalidation *inv, *n;
+
+	c->next = NULL;
+	if (next) {
+		mapping_inherit(&next->m, c);
+		if (next->state == DMU_CHANGE_DRAIN)
+			change_drain(next);
+		dmu_change_put(next);
+	}
+	list_for_each_entry_safe(inv, n, &c->invalidations, node) {
+		list_del(&inv->node);
+		if (c->m.flags & DMU_COPY && !c->copied)
+			inv->found = false;
+		dmu_invalidation_go_on(inv);
+	}
+}
+
+static void change_leave_queue(struct dmu_change *c)
+{
+	bool queued;
+
+	spin_lock(&c->space->lock);
+	queued = !list_empty(&c->queue);
+	list_del_init(&c->queue);
+	spin_unlock(&c->space->lock);
+	if (queued) /* else the worker has taken it, and its reference */
+		c->refs--;
+}
+
+/* A waiting write of the whole block, which makes the copy superfluous. */
+static struct bio *change_stand_in(struct dmu_change *c)
+{
+	struct bio_list rest = BIO_EMPTY_LIST;
+	struct bio *bio, *found = NULL;
+
+	while ((bio = bio_list_pop(&c->waiting))) {
+		struct dmu_bio *pb = dmu_bio(bio);
+
+		if (!found && bio_op(bio) == REQ_OP_WRITE &&
+		    pb->iter.bi_size >> SECTOR_SHIFT == c->len &&
+		    dmu_target_bdev(pb->target, c->m.dst))
+			found = bio;
+		else
+			bio_list_add(&rest, bio);
+	}
+	c->waiting = rest;
+	return found;
+}
+
+static void change_queue_copy(struct dmu_change *c)
+{
+	struct bio *bio = change_stand_in(c);
+
+	if (bio) {
+		dmu_change_enter(c, DMU_CHANGE_COPYING);
+		dmu_bio_serve(bio, c->m.dst_sector, c->m.dst, c);
+		return;
+	}
+	c->refs++;
+	spin_lock(&c->space->lock);
+	list_add_tail(&c->queue, &c->space->copies);
+	spin_unlock(&c->space->lock);
+	queue_work(c->space->wq, &c->space->copy_work);
+}
+
+/* Let what waits go to its place, to be held on its return where @hold is set. */
+static void change_serve(struct dmu_change *c, bool hold)
+{
+	struct dmu_space *space = c->space;
+	bool wrote = dmu_bios_write(&c->waiting);
+
+	dmu_bios_serve(&c->waiting, c->m.dst_sector, c->m.dst, hold ? c : NULL);
+	if (c->remap) {
+		if (wrote)
+			c->remap->flags |= DMU_WROTE;
+		return;
+	}
+	/* There is no remap to tell, when it goes, that there was this I/O. */
+	c->bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
+	c->bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+}
+
+/* The mapping is usable, and nothing need be held any more. */
+static void change_release(struct dmu_change *c)
+{
+	struct dmu_remap *remap = c->remap;
+
+	change_own(c, NULL, 0);
+	dmu_space_done_list(c->space, &c->held, BLK_STS_OK);
+	change_serve(c, false);
+	if (!remap)
+		return;
+	c->remap = NULL;
+	remap->change = NULL;
+	/* A hit must find the copy done; pairs with the map function. */
+	smp_store_release(&remap->flags, remap->flags | DMU_READY);
+	dmu_space_relieve(c->space);
+}
+
+/* All that waits or is held is mapped anew, as if it had just arrived. */
+static void change_map_again(struct dmu_change *c)
+{
+	change_own(c, NULL, 0);
+	dmu_space_again_list(c->space, &c->waiting);
+	dmu_space_again_list(c->space, &c->held);
+}
+
+static void change_ask_for(struct dmu_change *c, struct bio *bio)
+{
+	if (dmu_request_wait(dmu_bio(bio)->target, c->bucket, c->m.block, true,
+			     bio) == DM_MAPIO_KILL)
+		dmu_space_done(c->space, bio, BLK_STS_IOERR);
+}
+
+/* The daemon is gone: ask the next one, while all I/O of the block waits. */
+static void change_ask(struct dmu_change *c)
+{
+	struct bio *bio;
+
+	bio_list_merge(&c->held, &c->waiting);
+	bio_list_init(&c->waiting);
+	while ((bio = bio_list_pop(&c->held)))
+		change_ask_for(c, bio);
+}
+
+/**
+ * dmu_change_enter() - move a change from state to state
+ * @c: its bucket is locked
+ * @state: may follow the present one
+ */
+void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
+{
+	enum dmu_change_state old = c->state;
+
+	lockdep_assert_held(&c->bucket->lock);
+	WARN_ON_ONCE(!(change_follows[old] & BIT(state)));
+	c->state = state;
+	switch (state) {
+	case DMU_CHANGE_DRAIN:
+	case DMU_CHANGE_COPYING:
+		return;
+	case DMU_CHANGE_QUEUED:
+		change_queue_copy(c);
+		return;
+	case DMU_CHANGE_FAILED:
+		dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
+		change_let_next(c);
+		return;
+	case DMU_CHANGE_SYNC:
+		change_serve(c, true);
+		if (!bio_list_empty(&c->held)) /* a whole-block write */
+			change_tell(c);
+		change_let_next(c);
+		return;
+	case DMU_CHANGE_ASK:
+		change_ask(c);
+		change_let_next(c);
+		return;
+	case DMU_CHANGE_ACKED:
+		change_release(c);
+		break;
+	case DMU_CHANGE_GONE:
+		if (old == DMU_CHANGE_QUEUED)
+			change_leave_queue(c);
+		change_map_again(c);
+		break;
+	}
+	change_let_next(c);
+	dmu_change_put(c);
+}
+
+/* --- an answer and what becomes of it --------------------------------------- */
+
+/**
+ * dmu_change_copying() - the latest change of a block that is not usable yet
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ * @detached: only one that has no remap (any more)
+ */
+struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
+				      bool detached)
+{
+	struct dmu_change *c;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(c, &bucket->changes, node)
+		if (c->m.block == block && change_pending(c) && !c->next &&
+		    !(detached && c->remap))
+			return c;
+	return NULL;
+}
+
+/**
+ * dmu_change_start() - set out with a mapping that cannot be used at once
+ * @c: memory for it; belongs to itself from now on
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @m: the answer
+ * @len: true length of the block, in sectors
+ * @remap: published for it, or NULL where it is TEMPORARY
+ * @owner: with DMU_SYNC: the daemon that answered
+ * @bios: wait for it; empty after this
+ */
+void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
+		      struct dmu_bucket *bucket, const struct dmu_mapping *m,
+		      sector_t len, struct dmu_remap *remap,
+		      struct dmu_peer *owner, struct bio_list *bios)
+{
+	struct dmu_change *before = dmu_change_copying(bucket, m->block, false);
+
+	memset(c, 0, sizeof(*c));
+	c->space = space;
+	c->bucket = bucket;
+	c->m = *m;
+	c->len = len;
+	c->refs = 1;
+	c->state = DMU_CHANGE_DRAIN;
+	c->remap = remap;
+	c->id.kind = DMU_ID_CHANGE;
+	c->waiting = *bios;
+	bio_list_init(bios);
+	INIT_LIST_HEAD(&c->invalidations);
+	INIT_LIST_HEAD(&c->queue);
+	INIT_LIST_HEAD(&c->owed);
+	INIT_LIST_HEAD(&c->news);
+	hlist_add_head(&c->node, &bucket->changes);
+	if (remap)
+		remap->change = c;
+	if (m->flags & DMU_SYNC)
+		change_own(c, owner, m->id);
+	if (before) {
+		before->next = c;
+		c->refs++;
+	} else {
+		change_drain(c);
+	}
+}
+
+/**
+ * dmu_change_joins() - does an answer say what is under way already?
+ * @c: the change of the block's remap; its bucket is locked
+ * @m: the answer; names the same place
+ */
+bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m)
+{
+	/* The next daemon may have lent the place meanwhile: nothing is safe. */
+	if (c->state == DMU_CHANGE_ASK)
+		return false;
+	if (m->flags & DMU_COPY &&
+	    (!(c->m.flags & DMU_COPY) || c->m.src != m->src))
+		return false;
+	return true;
+}
+
+/**
+ * dmu_change_join() - let I/O share what is under way
+ * @c: dmu_change_joins() the answer
+ * @m: the answer
+ * @peer: who gave it
+ * @bios: waited for it; empty after this
+ */
+void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
+		     struct dmu_peer *peer, struct bio_list *bios)
+{
+	if (m->flags & DMU_SYNC) {
+		c->m.flags |= DMU_SYNC;
+		change_own(c, peer, m->id);
+		if (!bio_list_empty(&c->held))
+			change_tell(c);
+	}
+	bio_list_merge(&c->waiting, bios);
+	bio_list_init(bios);
+	if (c->state == DMU_CHANGE_SYNC)
+		change_serve(c, true);
+	else if (c->state == DMU_CHANGE_FAILED &&
+		 !bio_list_empty(&c->waiting))
+		dmu_change_enter(c, DMU_CHANGE_QUEUED);
+}
+
+/* It goes on without its remap, to make the copy that it owes. */
+static void change_detach(struct dmu_change *c)
+{
+	c->remap = NULL;
+	change_own(c, NULL, 0);
+	c->m.flags &= ~DMU_SYNC;
+}
+
+/**
+ * dmu_change_supersede() - another answer takes the place of this one
+ * @c: the change of the block's remap; its bucket is locked
+ * @m: the other answer; may be told to copy from elsewhere
+ * @bios: gets those that waited or were held
+ *
+ * What is still at the old place is mapped again when it comes back.
+ */
+void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
+			  struct bio_list *bios)
+{
+	bio_list_merge(bios, &c->waiting);
+	bio_list_init(&c->waiting);
+	if (c->state == DMU_CHANGE_FAILED)
+		mapping_inherit(m, c);
+	if (change_pending(c)) {
+		change_detach(c);
+		return;
+	}
+	bio_list_merge(bios, &c->held);
+	bio_list_init(&c->held);
+	c->remap = NULL;
+	dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
+/* A SYNC that nobody will hear of: no remap, and no I/O to hold. */
+static void change_end_if_idle(struct dmu_change *c)
+{
+	if (c->state == DMU_CHANGE_SYNC && !c->remap && !c->inflight &&
+	    bio_list_empty(&c->held))
+		dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
+/**
+ * dmu_change_invalidate() - its remap is to be dropped, by the caller
+ * @c: its bucket is locked
+ *
+ * A copy that it owes is still made; I/O that it holds waits for the ack.
+ */
+void dmu_change_invalidate(struct dmu_change *c)
+{
+	if (change_pending(c)) {
+		change_detach(c);
+		dmu_space_again_list(c->space, &c->waiting);
+		return;
+	}
+	c->remap = NULL;
+	if (c->state == DMU_CHANGE_SYNC)
+		change_end_if_idle(c);
+	else
+		dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
+/**
+ * dmu_change_forget() - give a change and its remap up; its I/O is mapped again
+ * @c: its bucket is locked; no copy of it is under way
+ */
+void dmu_change_forget(struct dmu_change *c)
+{
+	struct dmu_remap *remap = c->remap;
+
+	c->remap = NULL;
+	if (remap)
+		dmu_remap_drop(c->space, c->bucket, remap);
+	dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
+/**
+ * dmu_change_wait() - let a bio wait until a mapping is usable
+ * @c: not in SYNC or ASK; its bucket is locked
+ * @bio: belongs to the change from now on
+ */
+void dmu_change_wait(struct dmu_change *c, struct bio *bio)
+{
+	bio_list_add(&c->waiting, bio);
+	if (c->state == DMU_CHANGE_FAILED)
+		dmu_change_enter(c, DMU_CHANGE_QUEUED);
+}
+
+/* The bucket of the change that a daemon names, or NULL. */
+static struct dmu_bucket *bucket_of_id(struct dmu_space *space, u32 id,
+				       struct dmu_change **c)
+{
+	struct dmu_bucket *bucket = NULL;
+	struct dmu_id *found;
+	unsigned long irq;
+
+	spin_lock_irqsave(&space->lock, irq);
+	found = id ? dmu_id_find(space, id) : NULL;
+	if (found && found->kind == DMU_ID_CHANGE) {
+		*c = container_of(found, struct dmu_change, id);
+		bucket = (*c)->bucket;
+	}
+	spin_unlock_irqrestore(&space->lock, irq);
+	return bucket;
+}
+
+/**
+ * dmu_change_ack() - a daemon says that its metadata is safe
+ * @space: of the key
+ * @id: as it was told; may be known no longer
+ *
+ * Context: not under a lock.
+ */
+void dmu_change_ack(struct dmu_space *space, u32 id)
+{
+	struct dmu_bucket *bucket;
+	struct dmu_change *c;
+
+	bucket = bucket_of_id(space, id, &c);
+	if (!bucket)
+		return;
+	spin_lock_irq(&bucket->lock);
+	/* It may have gone, or come back for another block, meanwhile. */
+	if (bucket_of_id(space, id, &c) == bucket) {
+		if (c->state == DMU_CHANGE_SYNC) {
+			dmu_change_enter(c, DMU_CHANGE_ACKED);
+		} else {
+			/* Said early: nothing need be held then. */
+			change_own(c, NULL, 0);
+			c->m.flags &= ~DMU_SYNC;
+		}
+	}
+	spin_unlock_irq(&bucket->lock);
+}
+
+/* --- the copy, and I/O that comes back ------------------------------------------------------- */
+
+/**
+ * dmu_change_copied() - the copy is over, or the write that stood in for it
+ * @c: in COPYING; its bucket is locked
+ * @ok: the place holds what it should
+ */
+void dmu_change_copied(struct dmu_change *c, bool ok)
+{
+	if (ok) {
+		change_settle(c);
+		return;
+	}
+	if (c->remap && !(c->m.flags & DMU_SYNC && !c->owner)) {
+		dmu_change_enter(c, DMU_CHANGE_FAILED);
+		return;
+	}
+	/* Nothing is left that could try again. */
+	dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
+	dmu_change_forget(c);
+}
+
+/* Hold a bio that has been at its device. */
+static int change_hold(struct dmu_change *c, struct bio *bio)
+{
+	struct dmu_bio *pb = dmu_bio(bio);
+
+	if (dmu_target_returns(pb->target))
+		return DM_ENDIO_REQUEUE;
+	if (c->state == DMU_CHANGE_ASK)
+		change_ask_for(c, bio);
+	else
+		bio_list_add(&c->held, bio);
+	return DM_ENDIO_INCOMPLETE;
+}
+
+/* A write of the whole block has come back, in place of a copy. */
+static int change_stood_in(struct dmu_change *c, struct bio *bio,
+			   blk_status_t error)
+{
+	/* The block has moved on while it was under way: it follows. */
+	bool again = !c->remap && !(c->m.flags & DMU_TEMPORARY);
+	int r = DM_ENDIO_DONE;
+
+	if (again) {
+		dmu_space_again(c->space, bio);
+		r = DM_ENDIO_INCOMPLETE;
+	} else if (!error && c->m.flags & DMU_SYNC) {
+		r = change_hold(c, bio);
+	}
+	dmu_change_copied(c, !error);
+	return r;
+}
+
+static int change_came_back(struct dmu_change *c, struct bio *bio,
+			    blk_status_t error)
+{
+	int r = DM_ENDIO_DONE;
+
+	switch (c->state) {
+	case DMU_CHANGE_COPYING:
+		return change_stood_in(c, bio, error);
+	case DMU_CHANGE_GONE:
+		dmu_space_again(c->space, bio);
+		return DM_ENDIO_INCOMPLETE;
+	case DMU_CHANGE_SYNC:
+		if (!error)
+			r = change_hold(c, bio);
+		if (r == DM_ENDIO_INCOMPLETE)
+			change_tell(c);
+		else
+			change_end_if_idle(c);
+		return r;
+	case DMU_CHANGE_ASK:
+		return error ? r : change_hold(c, bio);
+	default:
+		return r;
+	}
+}
+
+/**
+ * dmu_change_endio() - I/O that its change wants to see has come back
+ * @pb: of the bio; has left the flight
+ * @bio: the bio
+ * @error: how it went
+ *
+ * Context: any; interrupts may be off.
+ * Return: DM_ENDIO_*
+ */
+int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error)
+{
+	struct dmu_change *c = pb->change;
+	struct dmu_bucket *bucket = c->bucket;
+	unsigned long irq;
+	int r;
+
+	spin_lock_irqsave(&bucket->lock, irq);
+	pb->change = NULL;
+	pb->came_back = true;
+	c->inflight--;
+	r = change_came_back(c, bio, error);
+	dmu_change_put(c);
+	spin_unlock_irqrestore(&bucket->lock, irq);
+	return r;
+}
+
+/* --- a daemon's end, and a table's ---------------------------------------------- */
+
+static void change_orphan(struct dmu_change *c)
+{
+	switch (c->state) {
+	case DMU_CHANGE_DRAIN:
+	case DMU_CHANGE_QUEUED:
+	case DMU_CHANGE_FAILED:
+		dmu_change_forget(c);
+		break;
+	case DMU_CHANGE_SYNC:
+		if (c->remap && (c->inflight || !bio_list_empty(&c->held)))
+			dmu_change_enter(c, DMU_CHANGE_ASK);
+		else
+			dmu_change_forget(c);
+		break;
+	default:
+		/* A copy that has begun goes on, and then asks. */
+		break;
+	}
+}
+
+/**
+ * dmu_changes_orphan() - a daemon died that owed acks
+ * @peer: the daemon's; no answer is being applied (space->answers)
+ *
+ * Context: may sleep.
+ */
+void dmu_changes_orphan(struct dmu_peer *peer)
+{
+	struct dmu_space *space = peer->space;
+	struct dmu_bucket *bucket;
+	struct dmu_change *c;
+
+	for (;;) {
+		spin_lock_irq(&space->lock);
+		c = list_first_entry_or_null(&peer->owed, struct dmu_change,
+					     owed);
+		if (!c) {
+			spin_unlock_irq(&space->lock);
+			return;
+		}
+		/* The list's reference is ours from now on. */
+		list_del_init(&c->owed);
+		list_del_init(&c->news);
+		dmu_id_del(&c->id);
+		space->nr_owed--;
+		c->owner = NULL;
+		bucket = c->bucket;
+		spin_unlock_irq(&space->lock);
+
+		spin_lock_irq(&bucket->lock);
+		change_orphan(c);
+		dmu_change_put(c);
+		spin_unlock_irq(&bucket->lock);
+		cond_resched();
+	}
+}
+
+/**
+ * dmu_changes_purge() - give up what has to do with a device that has gone
+ * @bucket: locked
+ * @dev: no table of the key names it, so that no copy on it is under way
+ *
+ * I/O that is held for it keeps waiting for its ack.
+ */
+void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
+{
+	struct dmu_change *c;
+	bool again;
+
+	do {
+		again = false;
+		hlist_for_each_entry(c, &bucket->changes, node) {
+			if (c->state >= DMU_CHANGE_ASK ||
+			    c->state == DMU_CHANGE_COPYING ||
+			    (c->state == DMU_CHANGE_SYNC && !c->remap))
+				continue;
+			if (c->m.dst != dev &&
+			    !(c->m.flags & DMU_COPY && !c->copied &&
+			      c->m.src == dev))
+				continue;
+			dmu_change_forget(c);
+			again = true; /* the list may have changed at will */
+			break;
+		}
+	} while (again);
+}
+
+/**
+ * dmu_changes_return() - take back what waits or is held of a target
+ * @bucket: locked
+ * @target: of a noflush suspend
+ * @bios: gets its bios
+ */
+void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
+			struct bio_list *bios)
+{
+	struct dmu_change *c;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(c, &bucket->changes, node) {
+		dmu_bios_take(&c->waiting, target, bios);
+		dmu_bios_take(&c->held, target, bios);
+	}
+}

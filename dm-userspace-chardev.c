@@ -1,0 +1,596 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A transport: framed messages over read and write of /dev/dm-userspaceN.
+ *
+ * This file knows the wire format and user space; it never sees a bio. See
+ * include/linux/dm-userspace.h for the messages, and Documentation/protocol.rst
+ * for what they mean and how the calls behave.
+ */
+#include "dm-user.h"
+#include "compat.h"
+#include <linux/cdev.h>
+#include <linux/dm-userspace.h>
+#include <linux/fs.h>
+#include <linux/idr.h>
+#include <linux/kdev_t.h>
+#include <linux/module.h>
+#include <linux/poll.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#define DMU_CHUNK 64 /* messages that are read under one lock */
+
+static_assert(sizeof(struct dmu_msg_header) == 12);
+static_assert(sizeof(struct dmu_msg_version) == 8);
+static_assert(sizeof(struct dmu_msg_status) == 8);
+static_assert(sizeof(struct dmu_msg_map_request) == 16);
+static_assert(sizeof(struct dmu_msg_map_response) == 48);
+static_assert(offsetof(struct dmu_msg_map_response, offset) == 16);
+static_assert(offsetof(struct dmu_msg_map_response, dst_min) == 44);
+static_assert(sizeof(struct dmu_msg_invalidate_map) == 8);
+
+#define DMU_KERNEL_FLAGS (DMU_FLAG_VALID | DMU_FLAG_INUSE | DMU_FLAG_WAITING)
+#define DMU_DAEMON_FLAGS (DMU_FLAG_RD | DMU_FLAG_WR | DMU_FLAG_COPY_FIRST | \
+			  DMU_FLAG_TEMPORARY | DMU_FLAG_SYNC)
+
+#define DMU_MAX_OUT (sizeof(struct dmu_msg_header) + \
+		     sizeof(struct dmu_msg_map_request))
+
+/**
+ * struct dmu_node - a control device
+ * @dev: its life: until it is closed by the core and by every file
+ * @cdev: likewise
+ * @space: that it controls; NULL once the last table is gone (nodes_lock)
+ */
+struct dmu_node {
+	struct device dev;
+	struct cdev cdev;
+	struct dmu_space *space;
+};
+
+/**
+ * struct dmu_file - an open control device
+ * @peer: the core's side
+ * @read_lock: one reader at a time; protects @events and @out
+ * @write_lock: one writer at a time; protects @in
+ * @events: what is being read
+ * @out: the same, framed
+ * @in: what is being written
+ * @versions_lock: protects @versions
+ * @versions: answers to GET_VERSION that are still to be read
+ */
+struct dmu_file {
+	struct dmu_peer *peer;
+	struct mutex read_lock;
+	struct mutex write_lock;
+	spinlock_t versions_lock;
+	struct list_head versions;
+	struct dmu_event events[DMU_CHUNK];
+	u8 out[DMU_CHUNK * DMU_MAX_OUT];
+	u8 in[PAGE_SIZE];
+};
+
+struct dmu_version {
+	struct list_head node;
+	u32 id;
+	u32 userspace_ver;
+};
+
+static DEFINE_MUTEX(nodes_lock);
+static DEFINE_IDA(minors);
+static dev_t first_devt;
+
+/* --- read ------------------------------------------------------------------------ */
+
+static size_t put_message(u8 *to, u32 type, u32 id, const void *payload,
+			  u32 len)
+{
+	struct dmu_msg_header header = {
+		.msg_type = type,
+		.payload_len = len,
+		.id = id,
+	};
+
+	memcpy(to, &header, sizeof(header));
+	memcpy(to + sizeof(header), payload, len);
+	return sizeof(header) + len;
+}
+
+static size_t put_status(u8 *to, u32 id, u32 status)
+{
+	struct dmu_msg_status payload = { .id_of_op = id, .status = status };
+
+	return put_message(to, DM_USERSPACE_STATUS, id, &payload,
+			   sizeof(payload));
+}
+
+static size_t put_event(u8 *to, const struct dmu_event *event)
+{
+	struct dmu_msg_map_request request = { .org_block = event->block };
+
+	switch (event->type) {
+	case DMU_EVENT_SYNC:
+		return put_status(to, event->id, DM_USERSPACE_SYNC_COMPLETE);
+	case DMU_EVENT_INVALIDATED:
+		return put_status(to, event->id, event->found ?
+				  DM_USERSPACE_INVAL_COMPLETE :
+				  DM_USERSPACE_INVAL_FAILED);
+	case DMU_EVENT_REQUEST:
+		break;
+	}
+	request.flags = DMU_FLAG_RD | (event->write ? DMU_FLAG_WR : 0);
+	return put_message(to, DM_USERSPACE_MAP_BLOCK_REQ, event->id, &request,
+			   sizeof(request));
+}
+
+static u32 kernel_version(void)
+{
+	return DMU_VERSION_MAJOR << 16 | DMU_VERSION_MINOR << 8 |
+	       DMU_VERSION_PATCH;
+}
+
+static struct dmu_version *first_version(struct dmu_file *file)
+{
+	struct dmu_version *version;
+
+	spin_lock(&file->versions_lock);
+	version = list_first_entry_or_null(&file->versions, struct dmu_version,
+					   node);
+	spin_unlock(&file->versions_lock);
+	return version;
+}
+
+/* One answer to GET_VERSION. 0 where none waits, or it does not fit. */
+static ssize_t read_version(struct dmu_file *file, char __user *buf,
+			    size_t count)
+{
+	struct dmu_version *version = first_version(file);
+	struct dmu_msg_version payload;
+	size_t len;
+
+	if (!version)
+		return 0;
+	payload.userspace_ver = version->userspace_ver;
+	payload.kernel_ver = kernel_version();
+	len = put_message(file->out, DM_USERSPACE_GET_VERSION, version->id,
+			  &payload, sizeof(payload));
+	if (len > count)
+		return -EINVAL;
+	if (copy_to_user(buf, file->out, len))
+		return -EFAULT;
+	spin_lock(&file->versions_lock);
+	list_del(&version->node);
+	spin_unlock(&file->versions_lock);
+	kfree(version);
+	return len;
+}
+
+/* As many events as fit, at most a chunk. 0 where none waits. */
+static ssize_t read_events(struct dmu_file *file, char __user *buf,
+			   size_t count)
+{
+	unsigned int max = clamp_t(size_t, count / DMU_MAX_OUT, 1, DMU_CHUNK);
+	unsigned int i, nr;
+	size_t len = 0;
+
+	nr = dmu_peer_take(file->peer, file->events, max);
+	for (i = 0; i < nr; i++)
+		len += put_event(file->out + len, &file->events[i]);
+	if (len <= count && !copy_to_user(buf, file->out, len)) {
+		dmu_peer_taken(file->peer);
+		return len;
+	}
+	dmu_peer_untake(file->peer, file->events, nr);
+	return len > count ? -EINVAL : -EFAULT;
+}
+
+/* What waits now. 0 where nothing does. */
+static ssize_t read_messages(struct dmu_file *file, char __user *buf,
+			     size_t count)
+{
+	size_t done = 0;
+	ssize_t r;
+
+	do {
+		r = read_version(file, buf + done, count - done);
+		if (!r)
+			r = read_events(file, buf + done, count - done);
+		if (r > 0)
+			done += r;
+	} while (r > 0 && done < count);
+	return done ? done : r;
+}
+
+static bool file_readable(struct dmu_file *file)
+{
+	return !list_empty_careful(&file->versions) ||
+	       dmu_peer_readable(file->peer);
+}
+
+static ssize_t dmu_read(struct file *filp, char __user *buf, size_t count,
+			loff_t *pos)
+{
+	struct dmu_file *file = filp->private_data;
+	unsigned int noio = memalloc_noio_save();
+	ssize_t r;
+
+	for (;;) {
+		r = mutex_lock_interruptible(&file->read_lock);
+		if (r)
+			break;
+		r = dmu_peer_gone(file->peer) ? 0 :
+		    read_messages(file, buf, count) ?: -EAGAIN;
+		mutex_unlock(&file->read_lock);
+		if (r != -EAGAIN || filp->f_flags & O_NONBLOCK)
+			break;
+		r = wait_event_interruptible(file->peer->space->readers,
+					     file_readable(file) ||
+					     dmu_peer_gone(file->peer));
+		if (r)
+			break;
+	}
+	memalloc_noio_restore(noio);
+	return r;
+}
+
+static __poll_t dmu_poll(struct file *filp, poll_table *wait)
+{
+	struct dmu_file *file = filp->private_data;
+
+	poll_wait(filp, &file->peer->space->readers, wait);
+	if (dmu_peer_gone(file->peer))
+		return EPOLLIN | EPOLLRDNORM | EPOLLHUP;
+	return EPOLLOUT | EPOLLWRNORM |
+	       (file_readable(file) ? EPOLLIN | EPOLLRDNORM : 0);
+}
+
+/* --- write ----------------------------------------------------------------------- */
+
+static int get_version(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_msg_version msg;
+	struct dmu_version *version;
+
+	memcpy(&msg, payload, sizeof(msg));
+	/* A few bytes, and the protocol knows no way to refuse. */
+	version = kmalloc(sizeof(*version), GFP_NOIO | __GFP_NOFAIL);
+	version->id = id;
+	version->userspace_ver = msg.userspace_ver;
+	spin_lock(&file->versions_lock);
+	list_add_tail(&version->node, &file->versions);
+	spin_unlock(&file->versions_lock);
+	dmu_space_wake(file->peer->space);
+	return 0;
+}
+
+static int parse_device(u32 major, u32 minor, dev_t *devt)
+{
+	*devt = MKDEV(major, minor);
+	return MAJOR(*devt) == major && MINOR(*devt) == minor ? 0 : -ENODEV;
+}
+
+static int parse_place(u64 block, s64 offset, unsigned int block_shift,
+		       sector_t *sector)
+{
+	s64 start, sum;
+
+	if (block > (u64)S64_MAX >> block_shift)
+		return -ERANGE;
+	start = block << block_shift;
+	if (check_add_overflow(start, offset, &sum) || sum < 0)
+		return -ERANGE;
+	*sector = sum;
+	return 0;
+}
+
+static u8 parse_flags(u32 flags)
+{
+	return (flags & DMU_FLAG_RD ? DMU_RD : 0) |
+	       (flags & DMU_FLAG_WR ? DMU_WR : 0) |
+	       (flags & DMU_FLAG_COPY_FIRST ? DMU_COPY : 0) |
+	       (flags & DMU_FLAG_TEMPORARY ? DMU_TEMPORARY : 0) |
+	       (flags & DMU_FLAG_SYNC ? DMU_SYNC : 0);
+}
+
+static int get_map_response(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_mapping m = {};
+	struct dmu_msg_map_response msg;
+	int r;
+
+	memcpy(&msg, payload, sizeof(msg));
+	if (msg.flags & ~(DMU_DAEMON_FLAGS | DMU_KERNEL_FLAGS))
+		return -EINVAL;
+	m.block = msg.org_block;
+	m.id = msg.id_of_req;
+	m.flags = parse_flags(msg.flags);
+	r = parse_device(msg.dst_maj, msg.dst_min, &m.dst);
+	if (!r && m.flags & DMU_COPY)
+		r = parse_device(msg.src_maj, msg.src_min, &m.src);
+	if (!r)
+		r = parse_place(msg.new_block, msg.offset,
+				file->peer->space->block_shift, &m.dst_sector);
+	return r ?: dmu_peer_map(file->peer, &m);
+}
+
+static int get_map_failed(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_msg_map_response msg;
+
+	memcpy(&msg, payload, sizeof(msg));
+	dmu_peer_fail(file->peer, msg.id_of_req);
+	return 0;
+}
+
+static int get_invalidate(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_msg_invalidate_map msg;
+
+	memcpy(&msg, payload, sizeof(msg));
+	return dmu_peer_invalidate(file->peer, msg.org_block, id);
+}
+
+static int get_status(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_msg_status msg;
+
+	memcpy(&msg, payload, sizeof(msg));
+	if (msg.status != DM_USERSPACE_SYNC_COMPLETE)
+		return -EINVAL;
+	dmu_peer_sync_done(file->peer, msg.id_of_op);
+	return 0;
+}
+
+/* What a daemon may send, by type. */
+static const struct {
+	u32 len;
+	int (*get)(struct dmu_file *file, u32 id, const void *payload);
+} messages[] = {
+	[DM_USERSPACE_GET_VERSION] = {
+		sizeof(struct dmu_msg_version), get_version
+	},
+	[DM_USERSPACE_MAP_BLOCK_RESP] = {
+		sizeof(struct dmu_msg_map_response), get_map_response
+	},
+	[DM_USERSPACE_MAP_FAILED] = {
+		sizeof(struct dmu_msg_map_response), get_map_failed
+	},
+	[DM_USERSPACE_MAP_INVALIDATE] = {
+		sizeof(struct dmu_msg_invalidate_map), get_invalidate
+	},
+	[DM_USERSPACE_STATUS] = {
+		sizeof(struct dmu_msg_status), get_status
+	},
+};
+
+/*
+ * Take the first message of @in. Returns its length, 0 where it is not whole,
+ * or why it is refused.
+ */
+static ssize_t get_message(struct dmu_file *file, const u8 *in, size_t len)
+{
+	struct dmu_msg_header header;
+	int r;
+
+	if (len < sizeof(header))
+		return 0;
+	memcpy(&header, in, sizeof(header));
+	if (header.msg_type >= ARRAY_SIZE(messages) ||
+	    !messages[header.msg_type].get ||
+	    header.payload_len != messages[header.msg_type].len)
+		return -EINVAL;
+	if (len - sizeof(header) < header.payload_len)
+		return 0;
+	if (dmu_peer_gone(file->peer))
+		return -ENODEV;
+	r = messages[header.msg_type].get(file, header.id,
+					  in + sizeof(header));
+	return r ?: sizeof(header) + header.payload_len;
+}
+
+/* Take all whole messages of @in. Returns bytes taken, and *@r if it stopped. */
+static size_t get_messages(struct dmu_file *file, const u8 *in, size_t len,
+			   ssize_t *r)
+{
+	size_t done = 0;
+
+	dmu_peer_begin(file->peer);
+	do {
+		*r = get_message(file, in + done, len - done);
+		if (*r > 0)
+			done += *r;
+	} while (*r > 0);
+	dmu_peer_end(file->peer);
+	return done;
+}
+
+static ssize_t write_messages(struct dmu_file *file, const char __user *buf,
+			      size_t count)
+{
+	size_t done = 0;
+	ssize_t r = 0;
+
+	while (done < count && !r) {
+		size_t len = min(count - done, sizeof(file->in));
+		size_t fault = copy_from_user(file->in, buf + done, len);
+		size_t got = get_messages(file, file->in, len - fault, &r);
+
+		done += got;
+		if (!r && fault)
+			r = -EFAULT;
+		else if (!r && !got) /* what is left is less than a message */
+			r = -EINVAL;
+		cond_resched();
+	}
+	return done ? done : r;
+}
+
+static ssize_t dmu_write(struct file *filp, const char __user *buf,
+			 size_t count, loff_t *pos)
+{
+	struct dmu_file *file = filp->private_data;
+	unsigned int noio;
+	ssize_t r;
+
+	if (dmu_peer_gone(file->peer))
+		return -ENODEV;
+	r = mutex_lock_interruptible(&file->write_lock);
+	if (r)
+		return r;
+	noio = memalloc_noio_save();
+	r = write_messages(file, buf, count);
+	memalloc_noio_restore(noio);
+	mutex_unlock(&file->write_lock);
+	return r;
+}
+
+/* --- open and close -------------------------------------------------------------- */
+
+static int dmu_open(struct inode *inode, struct file *filp)
+{
+	struct dmu_node *node = container_of(inode->i_cdev, struct dmu_node,
+					     cdev);
+	struct dmu_file *file;
+	struct dmu_peer *peer;
+
+	/* The opener's authority counts; who writes later is not asked. */
+	if (!capable(CAP_SYS_ADMIN))
+		return -EACCES;
+	file = kvzalloc(sizeof(*file), GFP_KERNEL);
+	if (!file)
+		return -ENOMEM;
+	mutex_lock(&nodes_lock);
+	peer = node->space ? dmu_peer_open(node->space) : ERR_PTR(-ENODEV);
+	mutex_unlock(&nodes_lock);
+	if (IS_ERR(peer)) {
+		kvfree(file);
+		return PTR_ERR(peer);
+	}
+	file->peer = peer;
+	mutex_init(&file->read_lock);
+	mutex_init(&file->write_lock);
+	spin_lock_init(&file->versions_lock);
+	INIT_LIST_HEAD(&file->versions);
+	filp->private_data = file;
+	return stream_open(inode, filp);
+}
+
+static int dmu_release(struct inode *inode, struct file *filp)
+{
+	struct dmu_file *file = filp->private_data;
+	struct dmu_version *version, *next;
+
+	dmu_peer_close(file->peer);
+	list_for_each_entry_safe(version, next, &file->versions, node)
+		kfree(version);
+	kvfree(file);
+	return 0;
+}
+
+static const struct file_operations dmu_fops = {
+	.owner = THIS_MODULE,
+	.open = dmu_open,
+	.release = dmu_release,
+	.read = dmu_read,
+	.write = dmu_write,
+	.poll = dmu_poll,
+	.llseek = noop_llseek,
+};
+
+/* --- the node -------------------------------------------------------------------- */
+
+static char *node_mode(dmu_devnode_device *dev, umode_t *mode)
+{
+	if (mode)
+		*mode = 0600;
+	return NULL;
+}
+
+static struct class dmu_class = {
+	.name = "dm-userspace",
+	DMU_CLASS_OWNER
+	.devnode = node_mode,
+};
+
+static void node_release(struct device *dev)
+{
+	struct dmu_node *node = container_of(dev, struct dmu_node, dev);
+
+	ida_free(&minors, MINOR(dev->devt));
+	kfree(node);
+}
+
+static int node_open(struct dmu_space *space)
+{
+	struct dmu_node *node = kzalloc(sizeof(*node), GFP_KERNEL);
+	int minor, r;
+
+	if (!node)
+		return -ENOMEM;
+	minor = ida_alloc_max(&minors, MINORMASK, GFP_KERNEL);
+	if (minor < 0) {
+		kfree(node);
+		return minor;
+	}
+	device_initialize(&node->dev);
+	node->dev.class = &dmu_class;
+	node->dev.devt = MKDEV(MAJOR(first_devt), minor);
+	node->dev.release = node_release;
+	node->space = space;
+	cdev_init(&node->cdev, &dmu_fops);
+	node->cdev.owner = THIS_MODULE;
+	r = dev_set_name(&node->dev, "dm-userspace%d", minor);
+	if (!r)
+		r = cdev_device_add(&node->cdev, &node->dev);
+	if (r) {
+		put_device(&node->dev);
+		return r;
+	}
+	space->transport = node;
+	return 0;
+}
+
+static void node_close(struct dmu_space *space)
+{
+	struct dmu_node *node = space->transport;
+
+	mutex_lock(&nodes_lock);
+	node->space = NULL;
+	mutex_unlock(&nodes_lock);
+	cdev_device_del(&node->cdev, &node->dev);
+	put_device(&node->dev);
+}
+
+static dev_t node_devt(struct dmu_space *space)
+{
+	struct dmu_node *node = space->transport;
+
+	return node->dev.devt;
+}
+
+const struct dmu_transport_ops dmu_chardev_ops = {
+	.open = node_open,
+	.close = node_close,
+	.devt = node_devt,
+};
+
+int __init dmu_chardev_init(void)
+{
+	int r;
+
+	r = alloc_chrdev_region(&first_devt, 0, MINORMASK + 1, "dm-userspace");
+	if (r)
+		return r;
+	r = class_register(&dmu_class);
+	if (r)
+		unregister_chrdev_region(first_devt, MINORMASK + 1);
+	return r;
+}
+
+void dmu_chardev_exit(void)
+{
+	class_unregister(&dmu_class);
+	unregister_chrdev_region(first_devt, MINORMASK + 1);
+	ida_destroy(&minors);
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copies: changes that wait for a copy slot, and kcopyd, which does the work.
+ */
+#include "dm-user.h"
+#include <linux/module.h>
+
+static unsigned int max_copies = 64;
+module_param(max_copies, uint, 0644);
+MODULE_PARM_DESC(max_copies, "Copies of blocks in flight for each key");
+
+static void change_copied(int read_err, unsigned long write_err, void *context)
+{
+	struct dmu_change *c = context;
+	struct dmu_bucket *bucket = c->bucket;
+	struct dmu_target *copier = c->copier;
+	struct percpu_ref *flight = c->flight;
+	struct dmu_space *space = c->space;
+
+	if (read_err || write_err) {
+		DMERR_LIMIT("%s: copying block %llu failed (%s)", space->key,
+			    c->m.block, read_err ? "reading" : "writing");
+		this_cpu_inc(space->counters->errors);
+	}
+	spin_lock_irq(&bucket->lock);
+	dmu_change_copied(c, !read_err && !write_err);
+	dmu_change_put(c);
+	spin_unlock_irq(&bucket->lock);
+
+	dmu_flight_leave(flight);
+	atomic_dec(&space->copying);
+	queue_work(space->wq, &space->copy_work);
+	dmu_target_unpin(copier);
+}
+
+/* Take the oldest queued change, and its reference, unless enough is going on. */
+static struct dmu_change *copy_take(struct dmu_space *space)
+{
+	struct dmu_change *c = NULL;
+	unsigned int max = max(READ_ONCE(max_copies), 1U);
+
+	spin_lock_irq(&space->lock);
+	if (atomic_read(&space->copying) < max)
+		c = list_first_entry_or_null(&space->copies, struct dmu_change,
+					     queue);
+	if (c)
+		list_del_init(&c->queue);
+	spin_unlock_irq(&space->lock);
+	return c;
+}
+
+/* Find devices to copy on, and set out. False where it was cancelled, or waits. */
+static bool copy_begin(struct dmu_change *c, struct list_head *parked,
+		       struct dm_io_region *from, struct dm_io_region *to)
+{
+	struct dmu_space *space = c->space;
+	struct dmu_bucket *bucket = c->bucket;
+	bool begun = false;
+
+	spin_lock_irq(&bucket->lock);
+	if (c->state != DMU_CHANGE_QUEUED) {
+		dmu_change_put(c);
+		goto out;
+	}
+	c->copier = dmu_target_pin(space, &c->m);
+	if (c->copier) {
+		from->bdev = dmu_target_bdev(c->copier, c->m.src);
+		from->sector = c->m.block << space->block_shift;
+		to->bdev = dmu_target_bdev(c->copier, c->m.dst);
+		to->sector = c->m.dst_sector;
+		from->count = c->len;
+		to->count = c->len;
+		c->flight = dmu_flight_enter(&space->flight[WRITE]);
+		dmu_change_enter(c, DMU_CHANGE_COPYING);
+		begun = true;
+	} else {
+		/* Until a table with both devices is resumed. */
+		spin_lock(&space->lock);
+		list_add_tail(&c->queue, parked);
+		spin_unlock(&space->lock);
+	}
+out:
+	spin_unlock_irq(&bucket->lock);
+	return begun;
+}
+
+/**
+ * dmu_copies_start() - start queued copies, as many as may be in flight
+ * @space: of the key
+ *
+ * Context: the copy worker; waits for kcopyd's memory where it must.
+ */
+void dmu_copies_start(struct dmu_space *space)
+{
+	struct dm_io_region from, to;
+	struct dmu_change *c;
+	LIST_HEAD(parked);
+
+	while ((c = copy_take(space))) {
+		if (!copy_begin(c, &parked, &from, &to))
+			continue;
+		atomic_inc(&space->copying);
+		dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0, change_copied,
+			       c);
+	}
+	spin_lock_irq(&space->lock);
+	list_splice(&parked, &space->copies);
+	spin_unlock_irq(&space->lock);
+}

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Peers: what a daemon may do, in plain C values. A transport turns its bytes
+ * into these calls and back; it never sees a bio, and these never see a file.
+ *
+ * A transport lets one caller at a time take events of a peer, and brackets
+ * what it passes on with dmu_peer_begin() and dmu_peer_end().
+ */
+#include "dm-user.h"
+#include <linux/slab.h>
+
+static void peer_release(struct kref *refs)
+{
+	struct dmu_peer *peer = container_of(refs, struct dmu_peer, refs);
+
+	dmu_space_put(peer->space);
+	kfree(peer);
+}
+
+/**
+ * dmu_peer_put() - drop a reference
+ * @peer: may be freed
+ *
+ * Context: any.
+ */
+void dmu_peer_put(struct dmu_peer *peer)
+{
+	kref_put(&peer->refs, peer_release);
+}
+
+/**
+ * dmu_peer_open() - a daemon has come
+ * @space: of the key
+ *
+ * Context: may sleep.
+ * Return: its connection, -ENODEV where the last table is gone, or -ENOMEM.
+ */
+struct dmu_peer *dmu_peer_open(struct dmu_space *space)
+{
+	struct dmu_peer *peer = kzalloc(sizeof(*peer), GFP_KERNEL);
+	bool gone;
+
+	if (!peer)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&peer->refs);
+	peer->space = space;
+	INIT_LIST_HEAD(&peer->sent);
+	INIT_LIST_HEAD(&peer->owed);
+	INIT_LIST_HEAD(&peer->news);
+	INIT_LIST_HEAD(&peer->verdicts);
+	INIT_LIST_HEAD(&peer->telling);
+	INIT_LIST_HEAD(&peer->telling_verdicts);
+
+	spin_lock_irq(&space->lock);
+	gone = space->gone;
+	if (!gone) {
+		kref_get(&space->refs);
+		list_add_tail(&peer->node, &space->peers);
+		WRITE_ONCE(space->nr_peers, space->nr_peers + 1);
+	}
+	spin_unlock_irq(&space->lock);
+	if (gone) {
+		kfree(peer);
+		return ERR_PTR(-ENODEV);
+	}
+	return peer;
+}
+
+static void verdict_free(struct dmu_invalidation *inv)
+{
+	struct dmu_peer *peer = inv->peer;
+
+	kfree(inv);
+	dmu_peer_put(peer);
+}
+
+static void verdicts_free(struct list_head *verdicts)
+{
+	struct dmu_invalidation *inv, *next;
+
+	list_for_each_entry_safe(inv, next, verdicts, node)
+		verdict_free(inv);
+}
+
+/**
+ * dmu_peer_close() - a daemon is gone
+ * @peer: its connection; must not be used any more
+ *
+ * What it had read and not answered is unread again. What it owed an ack for is
+ * asked for again, and until I/O of such mappings has come back nothing that is
+ * answered from now on takes effect: the next daemon may never have heard of
+ * them, and may give their places to other blocks.
+ *
+ * Context: may sleep.
+ */
+void dmu_peer_close(struct dmu_peer *peer)
+{
+	struct dmu_space *space = peer->space;
+	LIST_HEAD(verdicts);
+	bool fail, owed;
+
+	down_write(&space->answers);
+	spin_lock_irq(&space->lock);
+	peer->closed = true;
+	list_del(&peer->node);
+	WRITE_ONCE(space->nr_peers, space->nr_peers - 1);
+	fail = space->error_if_no_daemon && !space->nr_peers;
+	dmu_requests_unsend(space, peer);
+	list_splice_init(&peer->verdicts, &verdicts);
+	list_splice_init(&peer->telling_verdicts, &verdicts);
+	owed = !list_empty(&peer->owed);
+	spin_unlock_irq(&space->lock);
+
+	dmu_changes_orphan(peer);
+	if (owed)
+		space->death = dmu_flight_stamp(&space->flight[WRITE]);
+	up_write(&space->answers);
+
+	if (fail)
+		dmu_requests_fail(space);
+	verdicts_free(&verdicts);
+	dmu_space_wake(space);
+	dmu_peer_put(peer);
+}
+
+/**
+ * dmu_peer_readable() - is there something to tell a daemon?
+ * @peer: its connection
+ *
+ * Context: any. A hint: another peer may take it first.
+ */
+bool dmu_peer_readable(struct dmu_peer *peer)
+{
+	return !list_empty_careful(&peer->news) ||
+	       !list_empty_careful(&peer->verdicts) ||
+	       !list_empty_careful(&peer->space->unread);
+}
+
+/**
+ * dmu_peer_gone() - is the last table gone?
+ * @peer: a daemon's connection
+ */
+bool dmu_peer_gone(struct dmu_peer *peer)
+{
+	return READ_ONCE(peer->space->gone);
+}
+
+/* Context: space->lock. */
+static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
+{
+	struct dmu_invalidation *inv;
+	struct dmu_change *c;
+
+	inv = list_first_entry_or_null(&peer->verdicts, struct dmu_invalidation,
+				       node);
+	if (inv) {
+		list_move_tail(&inv->node, &peer->telling_verdicts);
+		event->type = DMU_EVENT_INVALIDATED;
+		event->id = inv->id;
+		event->block = inv->block;
+		event->found = inv->found;
+		return true;
+	}
+	c = list_first_entry_or_null(&peer->news, struct dmu_change, news);
+	if (c) {
+		list_move_tail(&c->news, &peer->telling);
+		event->type = DMU_EVENT_SYNC;
+		event->id = c->id.id;
+		return true;
+	}
+	return dmu_request_send(peer->space, peer, event);
+}
+
+/**
+ * dmu_peer_take() - what a daemon is to be told
+ * @peer: its connection
+ * @events: gets them
+ * @max: how many there is room for
+ *
+ * One caller at a time for each peer, who then calls dmu_peer_taken() or
+ * dmu_peer_untake().
+ *
+ * Return: how many there are.
+ */
+unsigned int dmu_peer_take(struct dmu_peer *peer, struct dmu_event *events,
+			   unsigned int max)
+{
+	struct dmu_space *space = peer->space;
+	unsigned int nr = 0;
+
+	spin_lock_irq(&space->lock);
+	while (nr < max && take_one(peer, &events[nr]))
+		nr++;
+	spin_unlock_irq(&space->lock);
+	return nr;
+}
+
+/**
+ * dmu_peer_taken() - a daemon has been told what was taken
+ * @peer: its connection
+ */
+void dmu_peer_taken(struct dmu_peer *peer)
+{
+	struct dmu_change *c, *next;
+	LIST_HEAD(verdicts);
+
+	if (list_empty(&peer->telling) && list_empty(&peer->telling_verdicts))
+		return;
+	spin_lock_irq(&peer->space->lock);
+	list_for_each_entry_safe(c, next, &peer->telling, news)
+		list_del_init(&c->news);
+	list_splice_init(&peer->telling_verdicts, &verdicts);
+	spin_unlock_irq(&peer->space->lock);
+	verdicts_free(&verdicts);
+}
+
+/**
+ * dmu_peer_untake() - a daemon could not be told: it, or another, will be
+ * @peer: its connection
+ * @events: as they were taken
+ * @nr: how many
+ */
+void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
+		     unsigned int nr)
+{
+	struct dmu_space *space = peer->space;
+
+	spin_lock_irq(&space->lock);
+	list_splice_init(&peer->telling, &peer->news);
+	list_splice_init(&peer->telling_verdicts, &peer->verdicts);
+	while (nr--)
+		if (events[nr].type == DMU_EVENT_REQUEST)
+			dmu_request_unsend(space, peer, events[nr].id);
+	spin_unlock_irq(&space->lock);
+	dmu_space_wake(space);
+}
+
+/**
+ * dmu_peer_begin() - a daemon's answers follow
+ * @peer: its connection
+ *
+ * Context: may sleep, until the death of another daemon has been dealt with.
+ */
+void dmu_peer_begin(struct dmu_peer *peer)
+{
+	down_read(&peer->space->answers);
+}
+
+/**
+ * dmu_peer_end() - that is all for now
+ * @peer: a daemon's connection
+ */
+void dmu_peer_end(struct dmu_peer *peer)
+{
+	up_read(&peer->space->answers);
+}
+
+/**
+ * struct answered - what a daemon's answer is about
+ * @asked: a request was outstanding, and has ended
+ * @seq: its age
+ * @twice: the same answer has been given, and waits for its ack
+ * @age: where nothing was outstanding: when its id was, if ever
+ * @bios: waited for it
+ * @remap: memory
+ * @change: likewise
+ */
+struct answered {
+	bool asked;
+	u64 seq;
+	bool twice;
+	u64 age;
+	struct bio_list bios;
+	struct dmu_remap *remap;
+	struct dmu_change *change;
+};
+
+/* Context: bucket lock of the block. */
+static int answered_find(struct dmu_space *space, const struct dmu_mapping *m,
+			 struct answered *a)
+{
+	struct dmu_request *request;
+	int r = 0;
+
+	spin_lock(&space->lock);
+	request = dmu_request_by_id(space, m->id);
+	if (request && request->block != m->block) {
+		r = -EINVAL;
+	} else if (request) {
+		a->asked = true;
+		a->seq = request->seq;
+		dmu_request_end(space, request, &a->bios, &a->remap,
+				&a->change);
+	} else if (m->id) {
+		a->twice = dmu_id_find(space, m->id);
+		a->age = dmu_id_age(space, m->id);
+	}
+	spin_unlock(&space->lock);
+	return r;
+}
+
+/*
+ * Apply an answer, with what memory there is for one that nobody asked for.
+ * -EAGAIN asks for that memory.
+ */
+static int peer_answer(struct dmu_peer *peer, struct dmu_mapping *m,
+		       sector_t len, struct dmu_remap **remap,
+		       struct dmu_change **change)
+{
+	struct dmu_space *space = peer->space;
+	struct dmu_bucket *bucket = dmu_bucket_of(space, m->block);
+	struct answered a = { .bios = BIO_EMPTY_LIST };
+	int r;
+
+	spin_lock_irq(&bucket->lock);
+	r = answered_find(space, m, &a);
+	if (r)
+		goto out;
+	if (!a.asked) {
+		if (a.twice ||
+		    dmu_answer_stale(space, bucket, m->block, a.age))
+			goto out;
+		r = -EAGAIN;
+		if (!*remap || !*change)
+			goto out;
+		swap(a.remap, *remap);
+		swap(a.change, *change);
+	}
+	dmu_answer(space, bucket, m, len, a.seq, peer, &a.bios, a.remap,
+		   a.change);
+	r = 0;
+out:
+	spin_unlock_irq(&bucket->lock);
+	return r;
+}
+
+/**
+ * dmu_peer_map() - a daemon says where a block lives
+ * @peer: its connection
+ * @mapping: what it says
+ *
+ * Context: between dmu_peer_begin() and dmu_peer_end(); may sleep for memory
+ * where nobody had asked.
+ * Return: 0; -EINVAL where it makes no sense; -ENODEV for a device that the key
+ * does not have; -ERANGE outside a device; -ENOMEM only where nobody had asked.
+ */
+int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping)
+{
+	struct dmu_space *space = peer->space;
+	struct dmu_mapping m = *mapping;
+	struct dmu_remap *remap = NULL;
+	struct dmu_change *change = NULL;
+	sector_t len;
+	int r;
+
+	if (m.flags & DMU_SYNC && !m.id)
+		return -EINVAL;
+	r = dmu_space_check(space, &m, &len);
+	if (r)
+		return r;
+	r = peer_answer(peer, &m, len, &remap, &change);
+	if (r == -EAGAIN) {
+		remap = dmu_remap_alloc(space, false);
+		change = dmu_change_alloc(space, false);
+		r = remap && change ?
+		    peer_answer(peer, &m, len, &remap, &change) : -ENOMEM;
+	}
+	dmu_remap_free(space, remap);
+	dmu_change_free(space, change);
+	return r;
+}
+
+/**
+ * dmu_peer_fail() - a daemon says that a block cannot be mapped
+ * @peer: its connection
+ * @id: of the request; nothing happens where it is outstanding no longer
+ *
+ * Context: as dmu_peer_map(); does not sleep.
+ */
+void dmu_peer_fail(struct dmu_peer *peer, u32 id)
+{
+	struct dmu_space *space = peer->space;
+	struct bio_list bios = BIO_EMPTY_LIST;
+	struct dmu_request *request;
+	struct dmu_bucket *bucket;
+	struct dmu_change *change = NULL;
+	struct dmu_remap *remap = NULL;
+	u64 block = 0;
+
+	spin_lock_irq(&space->lock);
+	request = dmu_request_by_id(space, id);
+	if (request)
+		block = request->block;
+	spin_unlock_irq(&space->lock);
+	if (!request)
+		return;
+
+	bucket = dmu_bucket_of(space, block);
+	spin_lock_irq(&bucket->lock);
+	spin_lock(&space->lock);
+	request = dmu_request_by_id(space, id);
+	if (request && request->block == block)
+		dmu_request_end(space, request, &bios, &remap, &change);
+	spin_unlock(&space->lock);
+	if (change)
+		dmu_forget(space, bucket, block);
+	spin_unlock_irq(&bucket->lock);
+
+	dmu_remap_free(space, remap);
+	dmu_change_free(space, change);
+	dmu_space_done_list(space, &bios, BLK_STS_IOERR);
+}
+
+/**
+ * dmu_peer_invalidate() - a daemon wants to reuse the place of a block
+ * @peer: its connection
+ * @block: of the mapped device
+ * @id: by which it will be told that it may
+ *
+ * Context: as dmu_peer_map(); may sleep for memory.
+ * Return: 0, or -ERANGE for a block that no table of the key has.
+ */
+int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
+{
+	struct dmu_invalidation *inv;
+	sector_t len;
+	int r;
+
+	r = dmu_space_check_block(peer->space, block, &len);
+	if (r)
+		return r;
+	/* A few bytes, and the protocol knows no way to refuse. */
+	inv = kzalloc(sizeof(*inv), GFP_NOIO | __GFP_NOFAIL);
+	kref_get(&peer->refs);
+	inv->peer = peer;
+	inv->bucket = dmu_bucket_of(peer->space, block);
+	inv->block = block;
+	inv->id = id;
+	dmu_invalidate(inv);
+	return 0;
+}
+
+/**
+ * dmu_peer_verdict() - an invalidation is over
+ * @inv: goes to the daemon that asked, and vanishes with it
+ *
+ * Context: any.
+ */
+void dmu_peer_verdict(struct dmu_invalidation *inv)
+{
+	struct dmu_peer *peer = inv->peer;
+	struct dmu_space *space = peer->space;
+	unsigned long irq;
+	bool closed;
+
+	spin_lock_irqsave(&space->lock, irq);
+	closed = peer->closed;
+	if (!closed)
+		list_add_tail(&inv->node, &peer->verdicts);
+	spin_unlock_irqrestore(&space->lock, irq);
+	if (closed)
+		verdict_free(inv);
+	else
+		dmu_space_wake(space);
+}
+
+/**
+ * dmu_peer_sync_done() - a daemon says that its metadata is safe
+ * @peer: its connection
+ * @id: of the mapping; nothing happens where it is known no longer
+ *
+ * Context: as dmu_peer_map(); does not sleep.
+ */
+void dmu_peer_sync_done(struct dmu_peer *peer, u32 id)
+{
+	dmu_change_ack(peer->space, id);
+}

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The remap cache: where blocks live, found by block.
+ *
+ * A remap hashes to one of 256 buckets, which have a lock each, and within it
+ * to a chain that look-ups walk under RCU. When the remaps of a bucket outgrow
+ * its chains the worker doubles them, moving the remaps one by one: a lockless
+ * reader that stands on one being moved goes on in another chain, and may miss
+ * what it looks for, but finds nothing wrong, and a miss looks again under the
+ * lock. What is mapped is fixed once it is published; see struct dmu_remap.
+ */
+#include "dm-user.h"
+#include <linux/hash.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+#define DMU_MIN_CHAIN_BITS 2
+#define DMU_MAX_CHAIN_BITS 16
+
+static unsigned int remap_reserve = 128;
+module_param(remap_reserve, uint, 0644);
+MODULE_PARM_DESC(remap_reserve,
+		 "Remaps set aside for each key, for when no memory can be had");
+
+static struct kmem_cache *remap_cache;
+static struct kmem_cache *change_cache;
+
+int __init dmu_remap_cache_init(void)
+{
+	remap_cache = KMEM_CACHE(dmu_remap, 0);
+	change_cache = KMEM_CACHE(dmu_change, 0);
+	if (remap_cache && change_cache)
+		return 0;
+	dmu_remap_cache_exit();
+	return -ENOMEM;
+}
+
+/* Also undoes half an init: kmem_cache_destroy() takes NULL. */
+void dmu_remap_cache_exit(void)
+{
+	rcu_barrier(); /* remaps on their way back to a pool */
+	kmem_cache_destroy(change_cache);
+	kmem_cache_destroy(remap_cache);
+}
+
+static u32 hash_block(u64 block)
+{
+	return hash_64(block, 32);
+}
+
+static struct dmu_bucket *bucket_of_hash(struct dmu_space *space, u32 hash)
+{
+	return &space->buckets[hash >> (32 - DMU_BUCKET_BITS)];
+}
+
+static struct hlist_head *chain_of_hash(struct dmu_chains *chains, u32 hash)
+{
+	return &chains->head[hash & ((1U << chains->bits) - 1)];
+}
+
+/**
+ * dmu_bucket_of() - the bucket a block belongs to
+ * @space: of the key
+ * @block: any number
+ */
+struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block)
+{
+	return bucket_of_hash(space, hash_block(block));
+}
+
+/**
+ * dmu_remap_lookup() - find a block's remap without a lock
+ * @space: of the key
+ * @block: of the mapped device
+ *
+ * May miss a remap that is being moved to another chain: a caller that finds
+ * nothing, or nothing ready, looks again under the bucket lock.
+ *
+ * Context: inside an RCU read section, for as long as the result is used.
+ */
+struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block)
+{
+	u32 hash = hash_block(block);
+	struct dmu_chains *chains;
+	struct dmu_remap *remap;
+
+	chains = rcu_dereference(bucket_of_hash(space, hash)->chains);
+	hlist_for_each_entry_rcu(remap, chain_of_hash(chains, hash), node)
+		if (remap->block == block)
+			return remap;
+	return NULL;
+}
+
+static struct dmu_chains *chains_of(struct dmu_bucket *bucket)
+{
+	return rcu_dereference_protected(bucket->chains,
+					 lockdep_is_held(&bucket->lock));
+}
+
+/**
+ * dmu_remap_find() - find a block's remap for certain
+ * @space: of the key
+ * @bucket: dmu_bucket_of() the block, locked
+ * @block: of the mapped device
+ */
+struct dmu_remap *dmu_remap_find(struct dmu_space *space,
+				 struct dmu_bucket *bucket, u64 block)
+{
+	struct hlist_head *chain = chain_of_hash(chains_of(bucket),
+						 hash_block(block));
+	struct dmu_remap *remap;
+
+	hlist_for_each_entry(remap, chain, node)
+		if (remap->block == block)
+			return remap;
+	return NULL;
+}
+
+/**
+ * dmu_remap_alloc() - memory for a remap
+ * @space: of the key
+ * @reserve: take from the reserve what the allocator does not give, and do not
+ *	sleep; else sleep, and leave the reserve to those who need it
+ *
+ * Return: it, or NULL.
+ */
+struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve)
+{
+	return reserve ?
+	       mempool_alloc(&space->remap_pool, GFP_NOWAIT | __GFP_NOWARN) :
+	       kmem_cache_alloc(remap_cache, GFP_NOIO | __GFP_NORETRY);
+}
+
+/**
+ * dmu_remap_free() - give back a remap that was never published
+ * @space: it was allocated for
+ * @remap: or NULL
+ */
+void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap)
+{
+	if (!remap)
+		return;
+	mempool_free(remap, &space->remap_pool);
+	dmu_space_relieve(space);
+}
+
+/**
+ * dmu_change_free() - give back a change that is in no list
+ * @space: it was allocated for
+ * @change: or NULL
+ */
+void dmu_change_free(struct dmu_space *space, struct dmu_change *change)
+{
+	if (!change)
+		return;
+	mempool_free(change, &space->change_pool);
+	dmu_space_relieve(space);
+}
+
+/**
+ * dmu_change_alloc() - memory for a change
+ * @space: of the key
+ * @reserve: as in dmu_remap_alloc()
+ *
+ * Return: it, or NULL.
+ */
+struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve)
+{
+	return reserve ?
+	       mempool_alloc(&space->change_pool, GFP_NOWAIT | __GFP_NOWARN) :
+	       kmem_cache_alloc(change_cache, GFP_NOIO | __GFP_NORETRY);
+}
+
+/*
+ * Lockless readers that stand on an unhashed remap look at node.next and at
+ * what is mapped, but never at node.pprev: it can say whose the remap is.
+ */
+static struct dmu_space **space_of_unhashed(struct dmu_remap *remap)
+{
+	BUILD_BUG_ON(sizeof(remap->node.pprev) != sizeof(struct dmu_space *));
+	return (struct dmu_space **)&remap->node.pprev;
+}
+
+static void remap_free_rcu(struct rcu_head *rcu)
+{
+	struct dmu_remap *remap = container_of(rcu, struct dmu_remap, rcu);
+	struct dmu_space *space = *space_of_unhashed(remap);
+
+	mempool_free(remap, &space->remap_pool);
+	dmu_space_relieve(space);
+}
+
+/* After a remap was unhashed: note when, and free it once nobody looks. */
+static void remap_left(struct dmu_space *space, struct dmu_bucket *bucket,
+		       struct dmu_remap *remap)
+{
+	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
+	if (remap->flags & (DMU_WR | DMU_WROTE))
+		bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+	*space_of_unhashed(remap) = space;
+	call_rcu(&remap->rcu, remap_free_rcu);
+}
+
+/**
+ * dmu_remap_publish() - let look-ups find a remap
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @remap: filled in; belongs to the cache from now on
+ * @old: the block's present remap, which it replaces, or NULL
+ */
+void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
+		       struct dmu_remap *remap, struct dmu_remap *old)
+{
+	struct dmu_chains *chains = chains_of(bucket);
+
+	lockdep_assert_held(&bucket->lock);
+	if (old) {
+		hlist_replace_rcu(&old->node, &remap->node);
+		remap_left(space, bucket, old);
+		return;
+	}
+	hlist_add_head_rcu(&remap->node,
+			   chain_of_hash(chains, hash_block(remap->block)));
+	if (++bucket->nr_remaps > 1U << chains->bits && !bucket->crowded &&
+	    chains->bits < DMU_MAX_CHAIN_BITS) {
+		bucket->crowded = true;
+		dmu_space_kick(space);
+	}
+}
+
+/**
+ * dmu_remap_drop() - forget a remap
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @remap: published; not to be used any more
+ */
+void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
+		    struct dmu_remap *remap)
+{
+	lockdep_assert_held(&bucket->lock);
+	hlist_del_rcu(&remap->node);
+	bucket->nr_remaps--;
+	remap_left(space, bucket, remap);
+}
+
+/**
+ * dmu_remaps_count() - how many remaps are cached
+ * @space: of the key
+ *
+ * Context: any. Exact only while nothing changes.
+ */
+unsigned long dmu_remaps_count(struct dmu_space *space)
+{
+	unsigned long nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++)
+		nr += READ_ONCE(space->buckets[i].nr_remaps);
+	return nr;
+}
+
+/*
+ * An idle remap is ready, and no daemon is asked about its block: an answer
+ * which comes late must find the younger remap that it is not to replace.
+ */
+static bool remap_idle(struct dmu_bucket *bucket, struct dmu_remap *remap)
+{
+	return remap->flags & DMU_READY &&
+	       !dmu_request_known(bucket, remap->block);
+}
+
+static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
+			 dev_t dev)
+{
+	struct dmu_chains *chains;
+	struct hlist_node *next;
+	struct dmu_remap *remap;
+	unsigned int i;
+
+	spin_lock_irq(&bucket->lock);
+	dmu_changes_purge(bucket, dev);
+	chains = chains_of(bucket);
+	for (i = 0; i < 1U << chains->bits; i++)
+		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
+			if (remap->dev == dev && remap->flags & DMU_READY)
+				dmu_remap_drop(space, bucket, remap);
+	spin_unlock_irq(&bucket->lock);
+}
+
+/**
+ * dmu_remaps_purge() - forget all that lives on a device that has gone
+ * @space: of the key
+ * @dev: no table of the key names it any more
+ *
+ * Its number may come back with another device behind it.
+ *
+ * Context: may sleep.
+ */
+void dmu_remaps_purge(struct dmu_space *space, dev_t dev)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		purge_bucket(space, &space->buckets[i], dev);
+		cond_resched();
+	}
+}
+
+static unsigned long recycle_bucket(struct dmu_space *space,
+				    struct dmu_bucket *bucket,
+				    unsigned long nr, bool all)
+{
+	struct dmu_chains *chains;
+	struct hlist_node *next;
+	struct dmu_remap *remap;
+	unsigned long done = 0;
+	unsigned int i;
+
+	spin_lock_irq(&bucket->lock);
+	chains = chains_of(bucket);
+	for (i = 0; i < 1U << chains->bits && done < nr; i++) {
+		hlist_for_each_entry_safe(remap, next, &chains->head[i], node) {
+			if (!remap_idle(bucket, remap))
+				continue;
+			if (!all && remap->recent) {
+				WRITE_ONCE(remap->recent, 0);
+				continue;
+			}
+			bucket->recycled = max(bucket->recycled, remap->stamp);
+			dmu_remap_drop(space, bucket, remap);
+			if (++done == nr)
+				break;
+		}
+	}
+	spin_unlock_irq(&bucket->lock);
+	this_cpu_add(space->counters->evictions, done);
+	return done;
+}
+
+/**
+ * dmu_remaps_recycle() - take idle remaps, the least recently used ones first
+ * @space: of the key
+ * @nr: how many are wanted
+ * @all: take those that were used lately, too
+ *
+ * A clock hand goes round the buckets; a remap used since it last came by is
+ * passed over once. They come back to the pool after an RCU grace period.
+ *
+ * Context: one caller at a time for each space without @all; may sleep.
+ * Return: how many were taken.
+ */
+unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
+				 bool all)
+{
+	unsigned int turns = (all ? 1 : 2) * DMU_BUCKETS;
+	unsigned long done = 0;
+
+	while (turns-- && done < nr) {
+		unsigned int i = all ? turns : space->hand++ % DMU_BUCKETS;
+
+		done += recycle_bucket(space, &space->buckets[i], nr - done,
+				       all);
+		cond_resched();
+	}
+	return done;
+}
+
+static struct dmu_chains *chains_alloc(unsigned int bits)
+{
+	struct dmu_chains *chains;
+
+	chains = kvzalloc(struct_size(chains, head, 1UL << bits), GFP_NOIO);
+	if (chains)
+		chains->bits = bits;
+	return chains;
+}
+
+static void grow_bucket(struct dmu_bucket *bucket)
+{
+	struct dmu_chains *old, *new;
+	struct hlist_node *next;
+	struct dmu_remap *remap;
+	unsigned int i;
+
+	/* Only the worker replaces chains. */
+	old = rcu_dereference_raw(bucket->chains);
+	new = chains_alloc(old->bits + 1);
+	spin_lock_irq(&bucket->lock);
+	/* Without memory the chains stay long, until the next remap comes. */
+	bucket->crowded = false;
+	if (new) {
+		for (i = 0; i < 1U << old->bits; i++) {
+			hlist_for_each_entry_safe(remap, next, &old->head[i],
+						  node) {
+				hlist_del_rcu(&remap->node);
+				hlist_add_head_rcu(&remap->node,
+						   chain_of_hash(new, hash_block(remap->block)));
+			}
+		}
+		rcu_assign_pointer(bucket->chains, new);
+	}
+	spin_unlock_irq(&bucket->lock);
+	if (new)
+		kvfree_rcu(old, rcu);
+}
+
+/**
+ * dmu_remaps_grow() - the worker's share: double the chains of full buckets
+ * @space: of the key
+ *
+ * Context: the worker; may sleep.
+ */
+void dmu_remaps_grow(struct dmu_space *space)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++)
+		if (READ_ONCE(space->buckets[i].crowded))
+			grow_bucket(&space->buckets[i]);
+}
+
+static void buckets_free(struct dmu_space *space)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++)
+		kvfree(rcu_dereference_raw(space->buckets[i].chains));
+	kvfree(space->buckets);
+}
+
+static int buckets_alloc(struct dmu_space *space)
+{
+	struct dmu_chains *chains;
+	unsigned int i;
+
+	space->buckets = kvcalloc(DMU_BUCKETS, sizeof(*space->buckets),
+				  GFP_KERNEL);
+	if (!space->buckets)
+		return -ENOMEM;
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		spin_lock_init(&space->buckets[i].lock);
+		chains = chains_alloc(DMU_MIN_CHAIN_BITS);
+		if (!chains) {
+			buckets_free(space);
+			return -ENOMEM;
+		}
+		RCU_INIT_POINTER(space->buckets[i].chains, chains);
+	}
+	return 0;
+}
+
+/**
+ * dmu_remaps_init() - make the buckets and the pools of a space
+ * @space: of the key
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM, with nothing to undo.
+ */
+int dmu_remaps_init(struct dmu_space *space)
+{
+	int reserve = clamp(remap_reserve, 1U, 1U << 20);
+	int r;
+
+	r = buckets_alloc(space);
+	if (r)
+		return r;
+	r = mempool_init_slab_pool(&space->remap_pool, reserve, remap_cache);
+	if (r)
+		goto bad_remaps;
+	r = mempool_init_slab_pool(&space->change_pool, reserve, change_cache);
+	if (r)
+		goto bad_changes;
+	return 0;
+
+bad_changes:
+	mempool_exit(&space->remap_pool);
+bad_remaps:
+	buckets_free(space);
+	return r;
+}
+
+static void bucket_empty(struct dmu_space *space, struct dmu_bucket *bucket)
+{
+	struct dmu_chains *chains = rcu_dereference_raw(bucket->chains);
+	struct dmu_change *change;
+	struct dmu_remap *remap;
+	struct hlist_node *next;
+	unsigned int i;
+
+	hlist_for_each_entry_safe(change, next, &bucket->changes, node)
+		mempool_free(change, &space->change_pool);
+	for (i = 0; i < 1U << chains->bits; i++) {
+		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
+			mempool_free(remap, &space->remap_pool);
+		cond_resched();
+	}
+}
+
+/**
+ * dmu_remaps_exit() - free all remaps and changes
+ * @space: nobody uses it any more
+ *
+ * Context: may sleep.
+ */
+void dmu_remaps_exit(struct dmu_space *space)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++)
+		bucket_empty(space, &space->buckets[i]);
+	rcu_barrier(); /* remaps on their way back to the pool */
+	mempool_exit(&space->change_pool);
+	mempool_exit(&space->remap_pool);
+	buckets_free(space);
+}

@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Requests: blocks whose I/O waits for a daemon to say where they live.
+ *
+ * A request lives in the per-bio data of the first bio that waits for its
+ * block, and needs no memory of its own. What it does own is the remap and the
+ * change that its answer will need: a request that has been read can always be
+ * answered. Where there is no memory for these two the request is STARVED and
+ * no daemon sees it, until the worker has recycled some.
+ *
+ * When a noflush suspend hands back the bio it lives in, the request moves to
+ * another of its bios, or ends with the last.
+ */
+#include "dm-user.h"
+
+/* --- ids ------------------------------------------------------------------ */
+
+static struct hlist_head *id_chain(struct dmu_space *space, u32 id)
+{
+	return &space->ids[id % DMU_BUCKETS];
+}
+
+/**
+ * dmu_id_find() - what a daemon means by an id
+ * @space: of the key, locked
+ * @value: the id
+ *
+ * Return: it, or NULL where no request or unacknowledged change has that id.
+ */
+struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value)
+{
+	struct dmu_id *id;
+
+	lockdep_assert_held(&space->lock);
+	hlist_for_each_entry(id, id_chain(space, value), node)
+		if (id->id == value)
+			return id;
+	return NULL;
+}
+
+/**
+ * dmu_id_new() - the next id that nobody has
+ * @space: of the key, locked
+ *
+ * Return: a number whose low half is the id, never 0, and which tells the age.
+ */
+u64 dmu_id_new(struct dmu_space *space)
+{
+	do {
+		space->last_seq++;
+	} while (!(u32)space->last_seq ||
+		 dmu_id_find(space, (u32)space->last_seq));
+	return space->last_seq;
+}
+
+/**
+ * dmu_id_age() - when was an id given away that is outstanding no longer?
+ * @space: of the key, locked
+ * @id: named by a daemon
+ *
+ * Return: what dmu_id_new() returned for it most lately; 0 where it never did.
+ */
+u64 dmu_id_age(struct dmu_space *space, u32 id)
+{
+	u64 seq = (space->last_seq & ~(u64)U32_MAX) | id;
+
+	if (seq <= space->last_seq)
+		return seq;
+	return seq > U32_MAX ? seq - (1ULL << 32) : 0;
+}
+
+/**
+ * dmu_id_add() - let an id be found
+ * @space: of the key, locked
+ * @id: not hashed; its kind is set
+ * @value: not 0
+ */
+void dmu_id_add(struct dmu_space *space, struct dmu_id *id, u32 value)
+{
+	lockdep_assert_held(&space->lock);
+	id->id = value;
+	hlist_add_head(&id->node, id_chain(space, value));
+}
+
+/**
+ * dmu_id_del() - take an id back; space->lock is held
+ * @id: hashed or not
+ */
+void dmu_id_del(struct dmu_id *id)
+{
+	if (id->id)
+		hlist_del(&id->node);
+	id->id = 0;
+}
+
+/* --- states --------------------------------------------------------------- */
+
+/* Put it where its age belongs; what was sent once is older than the rest. */
+static void unread_insert(struct dmu_space *space, struct dmu_request *request)
+{
+	struct dmu_request *pos;
+
+	list_for_each_entry(pos, &space->unread, queue)
+		if (request->seq < pos->seq)
+			break;
+	list_add_tail(&request->queue, &pos->queue);
+}
+
+/* Leave the list of the present state. */
+static void request_leave(struct dmu_space *space, struct dmu_request *request)
+{
+	list_del(&request->queue);
+	if (request->state == DMU_REQUEST_SENT)
+		space->nr_sent--;
+	else
+		space->nr_unread--;
+}
+
+/* Context: space->lock. */
+static void request_enter(struct dmu_space *space, struct dmu_request *request,
+			  enum dmu_request_state state, struct dmu_peer *peer)
+{
+	lockdep_assert_held(&space->lock);
+	WRITE_ONCE(request->state, state);
+	request->peer = peer;
+	switch (state) {
+	case DMU_REQUEST_STARVED:
+		list_add_tail(&request->queue, &space->starved);
+		space->nr_unread++;
+		break;
+	case DMU_REQUEST_UNREAD:
+		if (!request->id.id) {
+			request->seq = dmu_id_new(space);
+			dmu_id_add(space, &request->id, (u32)request->seq);
+			list_add_tail(&request->queue, &space->unread);
+		} else {
+			unread_insert(space, request);
+		}
+		space->nr_unread++;
+		break;
+	case DMU_REQUEST_SENT:
+		list_add_tail(&request->queue, &peer->sent);
+		space->nr_sent++;
+		break;
+	}
+}
+
+/**
+ * dmu_request_known() - may a daemon know that a block is asked for?
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ */
+bool dmu_request_known(struct dmu_bucket *bucket, u64 block)
+{
+	struct dmu_request *request;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(request, &bucket->requests, node)
+		if (request->block == block &&
+		    READ_ONCE(request->state) != DMU_REQUEST_STARVED)
+			return true;
+	return false;
+}
+
+/* A request that a bio can join; one that nobody has read can still change. */
+static struct dmu_request *request_join(struct dmu_space *space,
+					struct dmu_bucket *bucket, u64 block,
+					bool write)
+{
+	struct dmu_request *request;
+	bool joined;
+
+	hlist_for_each_entry(request, &bucket->requests, node) {
+		if (request->block != block)
+			continue;
+		spin_lock(&space->lock);
+		if (write && request->state != DMU_REQUEST_SENT)
+			request->write = true;
+		joined = !write || request->write;
+		spin_unlock(&space->lock);
+		if (joined)
+			return request;
+	}
+	return NULL;
+}
+
+static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
+			 struct dmu_request *request, u64 block, bool write)
+{
+	request->block = block;
+	request->write = write;
+	bio_list_init(&request->bios);
+	request->id.id = 0;
+	request->id.kind = DMU_ID_REQUEST;
+	request->change = dmu_change_alloc(space, true);
+	request->remap = NULL;
+	if (request->change)
+		request->remap = dmu_remap_alloc(space, true);
+	hlist_add_head(&request->node, &bucket->requests);
+
+	spin_lock(&space->lock);
+	request_enter(space, request, request->remap ? DMU_REQUEST_UNREAD :
+		      DMU_REQUEST_STARVED, NULL);
+	spin_unlock(&space->lock);
+	if (request->remap)
+		dmu_space_wake(space);
+	else
+		dmu_space_kick(space);
+}
+
+/**
+ * dmu_request_wait() - let a bio wait for a daemon to map its block
+ * @target: the bio came through
+ * @bucket: of the block, locked
+ * @block: all of the bio lies in it
+ * @write: the block is to be written
+ * @bio: belongs to the request from now on, where this succeeds
+ *
+ * Return: DM_MAPIO_SUBMITTED, or DM_MAPIO_KILL where there is no daemon and
+ * nobody is to wait for one.
+ */
+int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
+		     u64 block, bool write, struct bio *bio)
+{
+	struct dmu_space *space = target->space;
+	struct dmu_request *request;
+
+	lockdep_assert_held(&bucket->lock);
+	if (READ_ONCE(space->error_if_no_daemon) && !READ_ONCE(space->nr_peers))
+		return DM_MAPIO_KILL;
+	request = request_join(space, bucket, block, write);
+	if (!request) {
+		request = &dmu_bio(bio)->request;
+		request_make(space, bucket, request, block, write);
+	}
+	bio_list_add(&request->bios, bio);
+	return DM_MAPIO_SUBMITTED;
+}
+
+/**
+ * dmu_request_by_id() - the request that a daemon answers
+ * @space: of the key, locked
+ * @id: named by the daemon
+ *
+ * Return: it, or NULL where it is outstanding no longer.
+ */
+struct dmu_request *dmu_request_by_id(struct dmu_space *space, u32 id)
+{
+	struct dmu_id *found = id ? dmu_id_find(space, id) : NULL;
+
+	if (!found || found->kind != DMU_ID_REQUEST)
+		return NULL;
+	return container_of(found, struct dmu_request, id);
+}
+
+/**
+ * dmu_request_end() - a request is answered, failed or has lost all its bios
+ * @space: of the key, locked
+ * @request: its bucket is locked; gone after this
+ * @bios: gets the bios that waited
+ * @remap: gets the remap that was set aside
+ * @change: gets the change that was set aside
+ */
+void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
+		     struct bio_list *bios, struct dmu_remap **remap,
+		     struct dmu_change **change)
+{
+	lockdep_assert_held(&space->lock);
+	request_leave(space, request);
+	dmu_id_del(&request->id);
+	hlist_del(&request->node);
+	*remap = request->remap;
+	*change = request->change;
+	bio_list_merge(bios, &request->bios);
+}
+
+/* --- memory ---------------------------------------------------------------- */
+
+/* Give the oldest starved request what it needs. False where there is none. */
+static bool fund_one(struct dmu_space *space, struct dmu_remap **remap,
+		     struct dmu_change **change)
+{
+	struct dmu_request *request;
+
+	spin_lock_irq(&space->lock);
+	request = list_first_entry_or_null(&space->starved, struct dmu_request,
+					   queue);
+	if (request) {
+		request_leave(space, request);
+		/* It may have been given a change, but no remap, at first. */
+		if (!request->change)
+			swap(request->change, *change);
+		swap(request->remap, *remap);
+		request_enter(space, request, DMU_REQUEST_UNREAD, NULL);
+	}
+	spin_unlock_irq(&space->lock);
+	return request;
+}
+
+/**
+ * dmu_requests_fund() - the worker's share: memory for starved requests
+ * @space: of the key
+ *
+ * Recycles remaps where it must; they come back to the pool, and the worker is
+ * kicked, after an RCU grace period. Changes come back as copies and SYNCs end.
+ *
+ * Context: the worker; may sleep.
+ */
+void dmu_requests_fund(struct dmu_space *space)
+{
+	struct dmu_change *change = NULL;
+	struct dmu_remap *remap = NULL;
+	bool woke = false;
+
+	while (!list_empty_careful(&space->starved)) {
+		if (!change)
+			change = dmu_change_alloc(space, true);
+		if (!remap)
+			remap = dmu_remap_alloc(space, true);
+		if (!remap)
+			dmu_remaps_recycle(space, 1, false);
+		if (!remap || !change || !fund_one(space, &remap, &change))
+			break;
+		woke = true;
+	}
+	/* Not by way of dmu_*_free(), which would kick the worker for these. */
+	if (remap)
+		mempool_free(remap, &space->remap_pool);
+	if (change)
+		mempool_free(change, &space->change_pool);
+	if (woke)
+		dmu_space_wake(space);
+}
+
+/* --- a daemon's end, and a table's ------------------------------------------ */
+
+/**
+ * dmu_request_send() - hand the oldest unread request to a daemon
+ * @space: of the key, locked
+ * @peer: who reads
+ * @event: gets what it is told
+ *
+ * Return: false where there is none.
+ */
+bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
+		      struct dmu_event *event)
+{
+	struct dmu_request *request;
+
+	request = list_first_entry_or_null(&space->unread, struct dmu_request,
+					   queue);
+	if (!request)
+		return false;
+	request_leave(space, request);
+	request_enter(space, request, DMU_REQUEST_SENT, peer);
+	event->type = DMU_EVENT_REQUEST;
+	event->id = request->id.id;
+	event->block = request->block;
+	event->write = request->write;
+	return true;
+}
+
+/**
+ * dmu_request_unsend() - a daemon did not get what it was to read
+ * @space: of the key, locked
+ * @peer: who would have read it
+ * @id: of the request; may be outstanding no longer
+ */
+void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id)
+{
+	struct dmu_request *request = dmu_request_by_id(space, id);
+
+	if (!request || request->state != DMU_REQUEST_SENT ||
+	    request->peer != peer)
+		return;
+	request_leave(space, request);
+	request_enter(space, request, DMU_REQUEST_UNREAD, NULL);
+}
+
+/**
+ * dmu_requests_unsend() - a daemon died: what it had read is unread again
+ * @space: of the key, locked
+ * @peer: the daemon's
+ */
+void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer)
+{
+	struct dmu_request *request, *prev;
+
+	/* Youngest first, so that each finds its place at the head at once. */
+	list_for_each_entry_safe_reverse(request, prev, &peer->sent,
+					 queue) {
+		request_leave(space, request);
+		request_enter(space, request, DMU_REQUEST_UNREAD, NULL);
+	}
+}
+
+/**
+ * dmu_requests_fail() - fail all I/O that waits for a daemon
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_requests_fail(struct dmu_space *space)
+{
+	struct dmu_request *request;
+	struct dmu_change *change;
+	struct dmu_remap *remap;
+	struct bio_list bios;
+	struct hlist_node *n;
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		struct dmu_bucket *bucket = &space->buckets[i];
+
+		bio_list_init(&bios);
+		spin_lock_irq(&bucket->lock);
+		hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
+			spin_lock(&space->lock);
+			dmu_request_end(space, request, &bios, &remap, &change);
+			spin_unlock(&space->lock);
+			dmu_remap_free(space, remap);
+			dmu_change_free(space, change);
+		}
+		spin_unlock_irq(&bucket->lock);
+		dmu_space_done_list(space, &bios, BLK_STS_IOERR);
+		cond_resched();
+	}
+}
+
+/**
+ * dmu_bios_take() - move the bios of one target to another list
+ * @from: bios that wait
+ * @target: whose
+ * @to: gets them
+ */
+void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
+		   struct bio_list *to)
+{
+	struct bio_list rest = BIO_EMPTY_LIST;
+	struct bio *bio;
+
+	while ((bio = bio_list_pop(from)))
+		bio_list_add(dmu_bio(bio)->target == target ? to : &rest, bio);
+	*from = rest;
+}
+
+/* The bio it lives in leaves: move to the first of those that stay. */
+static void request_move(struct dmu_space *space, struct dmu_request *request)
+{
+	struct dmu_request *new = &dmu_bio(request->bios.head)->request;
+
+	if (new == request)
+		return;
+	lockdep_assert_held(&space->lock);
+	*new = *request;
+	hlist_replace_rcu(&request->node, &new->node);
+	if (new->id.id)
+		hlist_replace_rcu(&request->id.node, &new->id.node);
+	list_replace(&request->queue, &new->queue);
+}
+
+/**
+ * dmu_requests_return() - take back what waits of a target
+ * @bucket: locked
+ * @target: of a noflush suspend
+ * @bios: gets its bios
+ */
+void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
+			 struct bio_list *bios)
+{
+	struct dmu_space *space = target->space;
+	struct dmu_request *request;
+	struct dmu_change *change;
+	struct dmu_remap *remap;
+	struct hlist_node *n;
+
+	hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
+		spin_lock(&space->lock);
+		dmu_bios_take(&request->bios, target, bios);
+		if (!bio_list_empty(&request->bios)) {
+			request_move(space, request);
+			spin_unlock(&space->lock);
+			continue;
+		}
+		dmu_request_end(space, request, bios, &remap, &change);
+		spin_unlock(&space->lock);
+		dmu_remap_free(space, remap);
+		dmu_change_free(space, change);
+	}
+}

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Spaces: what tables with one key share, from the first table's construction
+ * to the last reference's end; and their worker, which does all that must not
+ * be done under a lock, in a daemon's write(), or in an I/O's completion.
+ */
+#include "dm-user.h"
+#include <linux/poll.h>
+#include <linux/slab.h>
+
+DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(copy_throttle,
+					    "Percentage of time that copies may keep the devices busy");
+
+static DEFINE_MUTEX(dmu_spaces_lock);
+static LIST_HEAD(dmu_spaces);
+
+/* Frees spaces, whose last reference a space's own worker may hold. */
+static struct workqueue_struct *reaper;
+static atomic_t nr_spaces = ATOMIC_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(no_spaces);
+
+int __init dmu_spaces_init(void)
+{
+	reaper = alloc_workqueue("dm_userspace_reap", WQ_UNBOUND, 0);
+	return reaper ? 0 : -ENOMEM;
+}
+
+/* An invalidation may outlive the file that asked for it, and the tables. */
+void dmu_spaces_exit(void)
+{
+	wait_event(no_spaces, !atomic_read(&nr_spaces));
+	destroy_workqueue(reaper);
+}
+
+/* --- the worker ---------------------------------------------------------------- */
+
+/**
+ * dmu_space_kick() - there is something for the worker to do
+ * @space: of the key
+ *
+ * Context: any.
+ */
+void dmu_space_kick(struct dmu_space *space)
+{
+	queue_work(space->wq, &space->work);
+}
+
+/**
+ * dmu_space_wake() - there is something to tell a daemon
+ * @space: of the key
+ *
+ * Context: any.
+ */
+void dmu_space_wake(struct dmu_space *space)
+{
+	if (wq_has_sleeper(&space->readers))
+		wake_up_interruptible_poll(&space->readers, EPOLLIN);
+}
+
+static void work_add(struct dmu_space *space, struct bio_list *to,
+		     struct bio_list *bios)
+{
+	unsigned long irq;
+
+	if (bio_list_empty(bios))
+		return;
+	spin_lock_irqsave(&space->work_lock, irq);
+	bio_list_merge(to, bios);
+	spin_unlock_irqrestore(&space->work_lock, irq);
+	bio_list_init(bios);
+	dmu_space_kick(space);
+}
+
+/**
+ * dmu_space_issue() - let the worker submit a bio
+ * @space: of the key
+ * @bio: aimed at its device, and counted in its flight
+ *
+ * Context: any.
+ */
+void dmu_space_issue(struct dmu_space *space, struct bio *bio)
+{
+	struct bio_list one = BIO_EMPTY_LIST;
+
+	bio_list_add(&one, bio);
+	work_add(space, &space->issue, &one);
+}
+
+/**
+ * dmu_space_again_list() - let the worker map bios again
+ * @space: of the key
+ * @bios: from the slow path; empty after this
+ *
+ * Context: any.
+ */
+void dmu_space_again_list(struct dmu_space *space, struct bio_list *bios)
+{
+	work_add(space, &space->again, bios);
+}
+
+/**
+ * dmu_space_again() - let the worker map a bio again
+ * @space: of the key
+ * @bio: from the slow path
+ *
+ * Context: any.
+ */
+void dmu_space_again(struct dmu_space *space, struct bio *bio)
+{
+	struct bio_list one = BIO_EMPTY_LIST;
+
+	bio_list_add(&one, bio);
+	work_add(space, &space->again, &one);
+}
+
+/**
+ * dmu_space_done_list() - let the worker complete bios
+ * @space: of the key
+ * @bios: from the slow path; empty after this
+ * @status: how they went
+ *
+ * Context: any.
+ */
+void dmu_space_done_list(struct dmu_space *space, struct bio_list *bios,
+			 blk_status_t status)
+{
+	struct bio *bio;
+
+	bio_list_for_each(bio, bios)
+		bio->bi_status = status;
+	work_add(space, &space->done, bios);
+}
+
+/**
+ * dmu_space_done() - let the worker complete a bio
+ * @space: of the key
+ * @bio: from the slow path
+ * @status: how it went
+ *
+ * Context: any.
+ */
+void dmu_space_done(struct dmu_space *space, struct bio *bio,
+		    blk_status_t status)
+{
+	struct bio_list one = BIO_EMPTY_LIST;
+
+	bio_list_add(&one, bio);
+	dmu_space_done_list(space, &one, status);
+}
+
+/* A bio comes to the slow path anew; see __map_bio() in dm.c. */
+static void map_again(struct bio *bio)
+{
+	dmu_bio_restore(bio);
+	switch (dmu_map_slowly(dmu_bio(bio)->target, bio)) {
+	case DM_MAPIO_REMAPPED:
+		dm_submit_bio_remap(bio, NULL);
+		break;
+	case DM_MAPIO_KILL:
+		bio_io_error(bio);
+		break;
+	case DM_MAPIO_REQUEUE:
+		bio->bi_status = BLK_STS_DM_REQUEUE;
+		bio_endio(bio);
+		break;
+	}
+}
+
+static void work_bios(struct dmu_space *space)
+{
+	struct bio_list issue, again, done;
+	struct blk_plug plug;
+	struct bio *bio;
+
+	spin_lock_irq(&space->work_lock);
+	issue = space->issue;
+	again = space->again;
+	done = space->done;
+	bio_list_init(&space->issue);
+	bio_list_init(&space->again);
+	bio_list_init(&space->done);
+	spin_unlock_irq(&space->work_lock);
+
+	blk_start_plug(&plug);
+	while ((bio = bio_list_pop(&issue)))
+		dm_submit_bio_remap(bio, NULL);
+	while ((bio = bio_list_pop(&again)))
+		map_again(bio);
+	blk_finish_plug(&plug);
+	while ((bio = bio_list_pop(&done)))
+		bio_endio(bio);
+}
+
+static void space_work(struct work_struct *work)
+{
+	struct dmu_space *space = container_of(work, struct dmu_space, work);
+
+	dmu_flight_run(&space->flight[WRITE]);
+	dmu_flight_run(&space->flight[READ]);
+	dmu_remaps_grow(space);
+	dmu_requests_fund(space);
+	work_bios(space);
+}
+
+static void space_copy_work(struct work_struct *work)
+{
+	dmu_copies_start(container_of(work, struct dmu_space, copy_work));
+}
+
+/* --- a space's life -------------------------------------------------------------- */
+
+static void space_free(struct dmu_space *space)
+{
+	free_percpu(space->counters);
+	kfree(space->key);
+	kfree(space);
+	if (atomic_dec_and_test(&nr_spaces))
+		wake_up(&no_spaces);
+}
+
+static void space_release_work(struct work_struct *work)
+{
+	struct dmu_space *space = container_of(work, struct dmu_space,
+					       release_work);
+
+	dmu_flight_exit(&space->flight[WRITE]);
+	dmu_flight_exit(&space->flight[READ]);
+	destroy_workqueue(space->wq);
+	dm_kcopyd_client_destroy(space->kcopyd);
+	dmu_remaps_exit(space);
+	space_free(space);
+}
+
+static void space_release(struct kref *refs)
+{
+	struct dmu_space *space = container_of(refs, struct dmu_space, refs);
+
+	queue_work(reaper, &space->release_work);
+}
+
+/**
+ * dmu_space_put() - drop a reference
+ * @space: may be freed, later
+ *
+ * Context: any.
+ */
+void dmu_space_put(struct dmu_space *space)
+{
+	kref_put(&space->refs, space_release);
+}
+
+static void space_init(struct dmu_space *space, unsigned int block_shift)
+{
+	space->block_shift = block_shift;
+	kref_init(&space->refs);
+	init_waitqueue_head(&space->readers);
+	init_rwsem(&space->answers);
+	spin_lock_init(&space->lock);
+	spin_lock_init(&space->targets_lock);
+	spin_lock_init(&space->work_lock);
+	INIT_LIST_HEAD(&space->starved);
+	INIT_LIST_HEAD(&space->unread);
+	INIT_LIST_HEAD(&space->copies);
+	INIT_LIST_HEAD(&space->peers);
+	INIT_LIST_HEAD(&space->targets);
+	atomic_set(&space->copying, 0);
+	INIT_WORK(&space->work, space_work);
+	INIT_WORK(&space->copy_work, space_copy_work);
+	INIT_WORK(&space->release_work, space_release_work);
+}
+
+static struct dmu_space *space_alloc(const char *key, unsigned int block_shift)
+{
+	struct dmu_space *space = kzalloc(sizeof(*space), GFP_KERNEL);
+
+	if (!space)
+		return NULL;
+	space_init(space, block_shift);
+	atomic_inc(&nr_spaces);
+	space->key = kstrdup(key, GFP_KERNEL);
+	space->counters = alloc_percpu(struct dmu_counters);
+	if (space->key && space->counters)
+		return space;
+	space_free(space);
+	return NULL;
+}
+
+static struct dmu_space *space_make(const char *key, unsigned int block_shift)
+{
+	struct dmu_space *space = space_alloc(key, block_shift);
+	int r = -ENOMEM;
+
+	if (!space)
+		return ERR_PTR(-ENOMEM);
+	space->wq = alloc_workqueue("dm_userspace/%s", WQ_MEM_RECLAIM, 0, key);
+	if (!space->wq)
+		goto bad_wq;
+	space->kcopyd = dm_kcopyd_client_create(&dm_kcopyd_throttle);
+	if (IS_ERR(space->kcopyd)) {
+		r = PTR_ERR(space->kcopyd);
+		goto bad_kcopyd;
+	}
+	r = dmu_remaps_init(space);
+	if (r)
+		goto bad_remaps;
+	r = dmu_flight_init(&space->flight[READ], space);
+	if (r)
+		goto bad_reads;
+	r = dmu_flight_init(&space->flight[WRITE], space);
+	if (r)
+		goto bad_writes;
+	r = dmu_transport->open(space);
+	if (r)
+		goto bad_transport;
+	list_add(&space->node, &dmu_spaces);
+	return space;
+
+bad_transport:
+	dmu_flight_exit(&space->flight[WRITE]);
+bad_writes:
+	dmu_flight_exit(&space->flight[READ]);
+bad_reads:
+	dmu_remaps_exit(space);
+bad_remaps:
+	dm_kcopyd_client_destroy(space->kcopyd);
+bad_kcopyd:
+	destroy_workqueue(space->wq);
+bad_wq:
+	space_free(space);
+	return ERR_PTR(r);
+}
+
+static struct dmu_space *space_find(const char *key)
+{
+	struct dmu_space *space;
+
+	list_for_each_entry(space, &dmu_spaces, node)
+		if (!strcmp(space->key, key))
+			return space;
+	return NULL;
+}
+
+/**
+ * dmu_space_join() - let a target share the space of its key
+ * @target: all but space and node is set; in the space after this
+ * @key: names the space, which is made where there is none
+ * @block_shift: sectors a block, as a power of two
+ *
+ * Context: may sleep.
+ * Return: 0, -EEXIST where the key has another block size, or another errno.
+ */
+int dmu_space_join(struct dmu_target *target, const char *key,
+		   unsigned int block_shift)
+{
+	struct dmu_space *space;
+	int r = 0;
+
+	mutex_lock(&dmu_spaces_lock);
+	space = space_find(key);
+	if (!space)
+		space = space_make(key, block_shift);
+	else if (space->block_shift != block_shift)
+		space = ERR_PTR(-EEXIST);
+	else
+		kref_get(&space->refs);
+	if (IS_ERR(space)) {
+		r = PTR_ERR(space);
+		goto out;
+	}
+	target->space = space;
+	spin_lock_irq(&space->targets_lock);
+	list_add_tail(&target->node, &space->targets);
+	spin_unlock_irq(&space->targets_lock);
+out:
+	mutex_unlock(&dmu_spaces_lock);
+	return r;
+}
+
+static bool device_used(struct dmu_space *space, dev_t devt)
+{
+	struct dmu_target *target;
+
+	list_for_each_entry(target, &space->targets, node)
+		if (dmu_target_bdev(target, devt))
+			return true;
+	return false;
+}
+
+/* No new daemon comes; those that are here learn that it is over. */
+static void space_end(struct dmu_space *space)
+{
+	list_del(&space->node);
+	spin_lock_irq(&space->lock);
+	WRITE_ONCE(space->gone, true);
+	spin_unlock_irq(&space->lock);
+	dmu_transport->close(space);
+	wake_up_interruptible_poll(&space->readers, EPOLLIN | EPOLLHUP);
+}
+
+/**
+ * dmu_space_leave() - a target goes
+ * @target: has no I/O and no copies; its devices are still open
+ *
+ * Context: may sleep.
+ */
+void dmu_space_leave(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	unsigned int i;
+	bool last;
+
+	mutex_lock(&dmu_spaces_lock);
+	spin_lock_irq(&space->targets_lock);
+	list_del(&target->node);
+	last = list_empty(&space->targets);
+	spin_unlock_irq(&space->targets_lock);
+	if (last)
+		space_end(space);
+	else
+		for (i = 0; i < target->nr_devices; i++)
+			if (!device_used(space, target->devices[i].devt))
+				dmu_remaps_purge(space,
+						 target->devices[i].devt);
+	mutex_unlock(&dmu_spaces_lock);
+	dmu_space_put(space);
+}
+
+/* --- what the tables of a key have ------------------------------------------------ */
+
+/**
+ * dmu_space_check_block() - does any table of the key have this block?
+ * @space: of the key
+ * @block: of the mapped device
+ * @len: gets its true length in sectors; the last block may be short
+ *
+ * Return: 0 or -ERANGE.
+ */
+int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
+{
+	sector_t start = block << space->block_shift;
+	struct dmu_target *target;
+	unsigned long irq;
+
+	*len = 0;
+	if (start >> space->block_shift != block)
+		return -ERANGE;
+	spin_lock_irqsave(&space->targets_lock, irq);
+	list_for_each_entry(target, &space->targets, node) {
+		sector_t begin = target->ti->begin;
+		sector_t end = begin + target->ti->len;
+
+		if (start >= begin && start < end)
+			*len = max(*len, min(dmu_block_sectors(space),
+					     end - start));
+	}
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return *len ? 0 : -ERANGE;
+}
+
+static int check_place(struct dmu_space *space, dev_t devt, sector_t start,
+		       sector_t len)
+{
+	struct block_device *bdev = NULL;
+	struct dmu_target *target;
+	unsigned long irq;
+	int r = -ENODEV;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	list_for_each_entry(target, &space->targets, node) {
+		bdev = dmu_target_bdev(target, devt);
+		if (bdev)
+			break;
+	}
+	if (bdev) {
+		sector_t size = bdev_nr_sectors(bdev);
+		unsigned int lbs = bdev_logical_block_size(bdev);
+
+		if (start & ((lbs >> SECTOR_SHIFT) - 1))
+			r = -EINVAL;
+		else
+			r = start > size || len > size - start ? -ERANGE : 0;
+	}
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return r;
+}
+
+/**
+ * dmu_space_check() - can a mapping be true?
+ * @space: of the key
+ * @m: a daemon's answer; a copy of a place to itself is struck out
+ * @len: gets the true length of the block, in sectors
+ *
+ * Return: 0; -ERANGE for a block or place outside its device; -ENODEV for a
+ * device that no table of the key has; -EINVAL for a place off the device's
+ * logical blocks, or a copy between places that overlap.
+ */
+int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
+		    sector_t *len)
+{
+	sector_t src = m->block << space->block_shift;
+	int r;
+
+	r = dmu_space_check_block(space, m->block, len);
+	if (!r)
+		r = check_place(space, m->dst, m->dst_sector, *len);
+	if (r || !(m->flags & DMU_COPY))
+		return r;
+	r = check_place(space, m->src, src, *len);
+	if (r || m->src != m->dst)
+		return r;
+	if (src == m->dst_sector)
+		m->flags &= ~DMU_COPY;
+	else if (src < m->dst_sector + *len && m->dst_sector < src + *len)
+		return -EINVAL;
+	return 0;
+}
+
+/**
+ * dmu_space_count() - add up the counters of all processors
+ * @space: of the key
+ * @sum: gets them
+ */
+void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum)
+{
+	int cpu;
+
+	memset(sum, 0, sizeof(*sum));
+	for_each_possible_cpu(cpu) {
+		struct dmu_counters *c = per_cpu_ptr(space->counters, cpu);
+
+		sum->hits += c->hits;
+		sum->misses += c->misses;
+		sum->evictions += c->evictions;
+		sum->errors += c->errors;
+	}
+}

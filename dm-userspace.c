@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dm-userspace: a device-mapper target for which a daemon in user space decides
+ * where each block lives, while the kernel remembers the decision and moves the
+ * data. This file is the target: its table line, its I/O, its suspension.
+ *
+ *	<start> <length> userspace <key> <block size in bytes> <device>...
+ */
+#include "dm-user.h"
+#include "compat.h"
+#include <linux/ctype.h>
+#include <linux/init.h>
+#include <linux/log2.h>
+#include <linux/module.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#define DMU_MAX_HINT SZ_1M /* bytes: no I/O hint exceeds this */
+
+/* Sectors: the blocks of one discard are looked up one by one. */
+#define DMU_MAX_DISCARD BIT(17)
+
+const struct dmu_transport_ops *dmu_transport = &dmu_chardev_ops;
+
+/* --- the table line --------------------------------------------------------------- */
+
+static bool key_valid(const char *key)
+{
+	size_t len = strlen(key);
+
+	return len && len <= DMU_MAX_KEY && !strpbrk(key, "/\\ \t\n\v\f\r");
+}
+
+static int refuse(struct dm_target *ti, int r, char *why)
+{
+	ti->error = why;
+	return r;
+}
+
+static int parse_key(struct dm_target *ti, const char *key)
+{
+	if (key_valid(key))
+		return 0;
+	return refuse(ti, -EINVAL,
+		      "The key must have 1 to 255 characters, and no slash, white space or backslash");
+}
+
+static int parse_block_size(struct dm_target *ti, const char *arg,
+			    unsigned int *block_size)
+{
+	if (kstrtouint(arg, 10, block_size) || !is_power_of_2(*block_size) ||
+	    *block_size < DMU_MIN_BLOCK_SIZE ||
+	    *block_size > DMU_MAX_BLOCK_SIZE)
+		return refuse(ti, -EINVAL,
+			      "The block size must be a power of two from 512 bytes to 1 GiB");
+	if (ti->begin & ((*block_size >> SECTOR_SHIFT) - 1))
+		return refuse(ti, -EINVAL,
+			      "The target must start at a multiple of the block size");
+	return 0;
+}
+
+static int parse_device(struct dm_target *ti, const char *arg,
+			struct dmu_device *device)
+{
+	struct gendisk *self = dm_disk(dm_table_get_md(ti->table));
+	int r;
+
+	r = dm_get_device(ti, arg, dm_table_get_mode(ti->table), &device->dm);
+	if (r) {
+		DMERR("device %s cannot be opened: error %d", arg, r);
+		return refuse(ti, r,
+			      "A device does not exist, is in use, or cannot be opened in this mode");
+	}
+	device->bdev = device->dm->bdev;
+	device->devt = device->bdev->bd_dev;
+	/* 6.1 lets a table name its own device. */
+	if (device->devt == disk_devt(self)) {
+		dm_put_device(ti, device->dm);
+		return refuse(ti, -EINVAL,
+			      "A device must not be the mapped device itself");
+	}
+	return 0;
+}
+
+static void put_devices(struct dmu_target *target)
+{
+	while (target->nr_devices--)
+		dm_put_device(target->ti,
+			      target->devices[target->nr_devices].dm);
+}
+
+static int parse_devices(struct dmu_target *target, unsigned int block_size,
+			 unsigned int argc, char **argv)
+{
+	struct dm_target *ti = target->ti;
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < argc; i++) {
+		r = parse_device(ti, argv[i], &target->devices[i]);
+		if (r)
+			return r;
+		target->nr_devices++;
+		if (block_size <
+		    bdev_logical_block_size(target->devices[i].bdev))
+			return refuse(ti, -EINVAL,
+				      "The block size is below the logical block size of a device");
+	}
+	return 0;
+}
+
+static bool is_number(const char *arg)
+{
+	return *arg && strspn(arg, "0123456789") == strlen(arg);
+}
+
+/* Device words come first; a plain number counts the feature args behind it. */
+static int parse_features(struct dm_target *ti, unsigned int argc, char **argv)
+{
+	unsigned int nr;
+
+	if (!argc)
+		return 0;
+	if (kstrtouint(argv[0], 10, &nr) || nr != argc - 1)
+		return refuse(ti, -EINVAL,
+			      "The number of feature args does not agree with what follows");
+	if (nr) {
+		DMERR("unknown feature arg %s", argv[1]);
+		return refuse(ti, -EINVAL, "Unknown feature arg");
+	}
+	return 0;
+}
+
+static void target_setup(struct dm_target *ti, struct dmu_target *target)
+{
+	ti->private = target;
+	ti->per_io_data_size = sizeof(struct dmu_bio);
+	ti->num_flush_bios = target->nr_devices;
+	ti->num_discard_bios = 1;
+	ti->num_write_zeroes_bios = 1;
+	ti->discards_supported = true;
+	ti->accounts_remapped_io = true;
+}
+
+static int target_join(struct dmu_target *target, const char *key,
+		       unsigned int block_size)
+{
+	int r;
+
+	r = dmu_space_join(target, key, ilog2(block_size) - SECTOR_SHIFT);
+	if (r == -EEXIST)
+		return refuse(target->ti, -EINVAL,
+			      "The key is in use with another block size");
+	if (r)
+		return refuse(target->ti, r,
+			      "There is no memory, or no control device can be made");
+	return 0;
+}
+
+static int userspace_ctr(struct dm_target *ti, unsigned int argc, char **argv)
+{
+	struct dmu_target *target;
+	unsigned int block_size;
+	unsigned int nr = 0;
+	int r;
+
+	if (argc < 3)
+		return refuse(ti, -EINVAL,
+			      "Too few arguments: <key> <block size> <device>... are needed");
+	r = parse_key(ti, argv[0]) ?: parse_block_size(ti, argv[1], &block_size);
+	if (r)
+		return r;
+	while (nr < argc - 2 && !is_number(argv[2 + nr]))
+		nr++;
+	if (!nr)
+		return refuse(ti, -EINVAL, "At least one device is needed");
+	r = parse_features(ti, argc - 2 - nr, argv + 2 + nr);
+	if (r)
+		return r;
+
+	target = kzalloc(struct_size(target, devices, nr), GFP_KERNEL);
+	if (!target)
+		return refuse(ti, -ENOMEM, "There is no memory");
+	target->ti = ti;
+	target->writable = dmu_mode_writable(dm_table_get_mode(ti->table));
+	init_waitqueue_head(&target->copied);
+	r = parse_devices(target, block_size, nr, argv + 2) ?:
+	    target_join(target, argv[0], block_size);
+	if (r) {
+		put_devices(target);
+		kfree(target);
+		return r;
+	}
+	target_setup(ti, target);
+	return 0;
+}
+
+static void userspace_dtr(struct dm_target *ti)
+{
+	struct dmu_target *target = ti->private;
+
+	dmu_space_leave(target);
+	put_devices(target);
+	kfree(target);
+}
+
+static int userspace_iterate_devices(struct dm_target *ti,
+				     iterate_devices_callout_fn fn, void *data)
+{
+	struct dmu_target *target = ti->private;
+	unsigned int i;
+	int r = 0;
+
+	/* Each with its own length: it need not be that of the target. */
+	for (i = 0; i < target->nr_devices && !r; i++)
+		r = fn(ti, target->devices[i].dm, 0,
+		       bdev_nr_sectors(target->devices[i].bdev), data);
+	return r;
+}
+
+static void userspace_io_hints(struct dm_target *ti, struct queue_limits *limits)
+{
+	struct dmu_target *target = ti->private;
+	u64 block_size = dmu_block_sectors(target->space) << SECTOR_SHIFT;
+
+	if (block_size <= DMU_MAX_HINT)
+		limits->io_min = max_t(unsigned int, block_size,
+				       limits->physical_block_size);
+	limits->io_opt = min(limits->io_opt, DMU_MAX_HINT);
+	limits->discard_granularity = max(limits->discard_granularity,
+					  limits->logical_block_size);
+	dmu_limit_discard(limits, DMU_MAX_DISCARD);
+}
+
+/* --- suspension ------------------------------------------------------------------- */
+
+/**
+ * dmu_target_returns() - is I/O that would wait to go back to device-mapper?
+ * @target: it came through
+ *
+ * Only while device-mapper takes it: where a noflush suspend is interrupted it
+ * stops doing so before it says so to the target.
+ */
+bool dmu_target_returns(const struct dmu_target *target)
+{
+	return READ_ONCE(target->state) == DMU_TARGET_RETURNING &&
+	       dm_noflush_suspending(target->ti);
+}
+
+static void target_enter(struct dmu_target *target, enum dmu_target_state state)
+{
+	spin_lock_irq(&target->space->targets_lock);
+	WRITE_ONCE(target->state, state);
+	spin_unlock_irq(&target->space->targets_lock);
+}
+
+/* Hand back what waits; what would wait from now on never starts to. */
+static void target_return(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	struct bio_list bios = BIO_EMPTY_LIST;
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		struct dmu_bucket *bucket = &space->buckets[i];
+
+		spin_lock_irq(&bucket->lock);
+		dmu_requests_return(bucket, target, &bios);
+		dmu_changes_return(bucket, target, &bios);
+		spin_unlock_irq(&bucket->lock);
+	}
+	dmu_space_done_list(space, &bios, BLK_STS_DM_REQUEUE);
+}
+
+static void userspace_presuspend(struct dm_target *ti)
+{
+	struct dmu_target *target = ti->private;
+
+	if (!dm_noflush_suspending(ti))
+		return;
+	target_enter(target, DMU_TARGET_RETURNING);
+	target_return(target);
+}
+
+static void userspace_resume(struct dm_target *ti)
+{
+	struct dmu_target *target = ti->private;
+
+	target_enter(target, DMU_TARGET_LIVE);
+	/* Copies may have waited for its devices. */
+	queue_work(target->space->wq, &target->space->copy_work);
+}
+
+static void userspace_postsuspend(struct dm_target *ti)
+{
+	struct dmu_target *target = ti->private;
+
+	target_enter(target, DMU_TARGET_IDLE);
+	wait_event(target->copied, !READ_ONCE(target->copies));
+	/* Whoever said so is done with the target once it has let the lock go. */
+	spin_lock_irq(&target->space->targets_lock);
+	spin_unlock_irq(&target->space->targets_lock);
+}
+
+/**
+ * dmu_target_pin() - find a target to copy on, and keep its devices open
+ * @space: of the key
+ * @m: what is to be copied
+ *
+ * Context: any.
+ * Return: a resumed one that has both devices, or NULL.
+ */
+struct dmu_target *dmu_target_pin(struct dmu_space *space,
+				  const struct dmu_mapping *m)
+{
+	struct dmu_target *target, *found = NULL;
+	unsigned long irq;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	list_for_each_entry(target, &space->targets, node) {
+		if (target->state != DMU_TARGET_LIVE || !target->writable ||
+		    !dmu_target_bdev(target, m->src) ||
+		    !dmu_target_bdev(target, m->dst))
+			continue;
+		found = target;
+		WRITE_ONCE(found->copies, found->copies + 1);
+		break;
+	}
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return found;
+}
+
+/**
+ * dmu_target_unpin() - a copy is over
+ * @target: may be gone after this
+ *
+ * Context: any.
+ */
+void dmu_target_unpin(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	unsigned long irq;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	WRITE_ONCE(target->copies, target->copies - 1);
+	if (!target->copies)
+		wake_up(&target->copied);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+}
+
+/* --- status and messages ---------------------------------------------------------- */
+
+static unsigned int status_info(struct dmu_target *target, char *result,
+				unsigned int maxlen)
+{
+	struct dmu_space *space = target->space;
+	dev_t devt = dmu_transport->devt(space);
+	struct dmu_counters sum;
+	unsigned int unread, sent, owed, peers;
+	unsigned int sz = 0;
+
+	dmu_space_count(space, &sum);
+	spin_lock_irq(&space->lock);
+	unread = space->nr_unread;
+	sent = space->nr_sent;
+	owed = space->nr_owed;
+	peers = space->nr_peers;
+	spin_unlock_irq(&space->lock);
+	DMEMIT("%u:%u %s %lu %llu %llu %u %u %d %u %llu %llu",
+	       MAJOR(devt), MINOR(devt), peers ? "attached" : "absent",
+	       dmu_remaps_count(space), sum.hits, sum.misses, unread, sent,
+	       atomic_read(&space->copying), owed, sum.evictions, sum.errors);
+	return sz;
+}
+
+static void userspace_status(struct dm_target *ti, status_type_t type,
+			     unsigned int flags, char *result,
+			     unsigned int maxlen)
+{
+	struct dmu_target *target = ti->private;
+	struct dmu_space *space = target->space;
+	unsigned int sz = 0;
+	unsigned int i;
+
+	switch (type) {
+	case STATUSTYPE_INFO:
+		status_info(target, result, maxlen);
+		break;
+	case STATUSTYPE_TABLE:
+		DMEMIT("%s %llu", space->key,
+		       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
+		for (i = 0; i < target->nr_devices; i++)
+			DMEMIT(" %s", target->devices[i].dm->name);
+		break;
+	case STATUSTYPE_IMA:
+		DMEMIT_TARGET_NAME_VERSION(ti->type);
+		DMEMIT(",key=%s,block_size=%llu", space->key,
+		       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
+		for (i = 0; i < target->nr_devices; i++)
+			DMEMIT(",device_%u=%s", i, target->devices[i].dm->name);
+		DMEMIT(";");
+		break;
+	}
+}
+
+static int message_fail_waiting(struct dmu_space *space, const char *arg)
+{
+	dmu_requests_fail(space);
+	return 0;
+}
+
+static int message_drop_idle(struct dmu_space *space, const char *arg)
+{
+	dmu_remaps_recycle(space, ULONG_MAX, true);
+	return 0;
+}
+
+static int message_error_if_no_daemon(struct dmu_space *space, const char *arg)
+{
+	bool on;
+
+	if (strcmp(arg, "on") && strcmp(arg, "off")) {
+		DMERR("%s: error_if_no_daemon is on or off, not %s",
+		      space->key, arg);
+		return -EINVAL;
+	}
+	on = !strcmp(arg, "on");
+	WRITE_ONCE(space->error_if_no_daemon, on);
+	if (on && !READ_ONCE(space->nr_peers))
+		dmu_requests_fail(space);
+	return 0;
+}
+
+/* The words of dmsetup message. */
+static const struct {
+	const char *word;
+	unsigned int args;
+	int (*fn)(struct dmu_space *space, const char *arg);
+} messages[] = {
+	{ "fail_waiting", 0, message_fail_waiting },
+	{ "drop_idle", 0, message_drop_idle },
+	{ "error_if_no_daemon", 1, message_error_if_no_daemon },
+};
+
+static int userspace_message(struct dm_target *ti, unsigned int argc,
+			     char **argv, char *result, unsigned int maxlen)
+{
+	struct dmu_target *target = ti->private;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(messages); i++) {
+		if (strcmp(argv[0], messages[i].word))
+			continue;
+		if (argc - 1 == messages[i].args)
+			return messages[i].fn(target->space, argv[1]);
+		DMERR("%s: message %s takes %u argument(s)",
+		      target->space->key, argv[0], messages[i].args);
+		return -EINVAL;
+	}
+	DMERR("%s: unknown message %s; known are fail_waiting, drop_idle and error_if_no_daemon",
+	      target->space->key, argv[0]);
+	return -EINVAL;
+}
+
+static struct target_type userspace_target = {
+	.name = "userspace",
+	.version = { DMU_VERSION_MAJOR, DMU_VERSION_MINOR, DMU_VERSION_PATCH },
+	.features = DM_TARGET_NOWAIT,
+	.module = THIS_MODULE,
+	.ctr = userspace_ctr,
+	.dtr = userspace_dtr,
+	.map = dmu_map,
+	.end_io = dmu_end_io,
+	.presuspend = userspace_presuspend,
+	.presuspend_undo = userspace_resume,
+	.postsuspend = userspace_postsuspend,
+	.resume = userspace_resume,
+	.status = userspace_status,
+	.message = userspace_message,
+	.iterate_devices = userspace_iterate_devices,
+	.io_hints = userspace_io_hints,
+};
+
+static int __init dmu_init(void)
+{
+	int r;
+
+	r = dmu_remap_cache_init();
+	if (r)
+		return r;
+	r = dmu_spaces_init();
+	if (r)
+		goto bad_spaces;
+	r = dmu_chardev_init();
+	if (r)
+		goto bad_chardev;
+	/* Last: from here on tables can be loaded. */
+	r = dm_register_target(&userspace_target);
+	if (r)
+		goto bad_target;
+	return 0;
+
+bad_target:
+	dmu_chardev_exit();
+bad_chardev:
+	dmu_spaces_exit();
+bad_spaces:
+	dmu_remap_cache_exit();
+	return r;
+}
+
+static void __exit dmu_exit(void)
+{
+	dm_unregister_target(&userspace_target);
+	dmu_spaces_exit();
+	dmu_chardev_exit();
+	dmu_remap_cache_exit();
+}
+
+module_init(dmu_init);
+module_exit(dmu_exit);
+
+MODULE_ALIAS("dm-userspace");
+MODULE_DESCRIPTION(DM_NAME " target whose blocks a daemon in user space maps");
+MODULE_AUTHOR("The dm-userspace founders");
+MODULE_LICENSE("GPL");
