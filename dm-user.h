@@ -425,6 +425,7 @@ struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
  * @verdicts: invalidations it is to be told of
  * @telling: of both, those that are being told to it
  * @telling_verdicts: likewise
+ * @held: it has answered with SYNC
  * @closed: it is gone
  */
 struct dmu_peer {
@@ -437,6 +438,7 @@ struct dmu_peer {
 	struct list_head verdicts;
 	struct list_head telling;
 	struct list_head telling_verdicts;
+	bool held;
 	bool closed;
 };
 
@@ -477,7 +479,7 @@ enum dmu_change_state {
  * @queue: in space->copies (space->lock, as all below)
  * @id: while SYNC is not acknowledged
  * @owner: the daemon that owes the ack
- * @owed: in owner->owed
+ * @owed: in owner->owed; also without an @id, while a copy of it is not made
  * @news: in owner->news, to tell that I/O is held
  */
 struct dmu_change {
@@ -774,6 +776,14 @@ static inline struct block_device *dmu_target_bdev(const struct dmu_target *targ
 		if (target->devices[i].devt == devt)
 			return target->devices[i].bdev;
 	return NULL;
+}
+
+/* Can a copy be made on the devices of this target? */
+static inline bool dmu_target_copies(const struct dmu_target *target,
+				     const struct dmu_mapping *m)
+{
+	return target->writable && dmu_target_bdev(target, m->src) &&
+	       dmu_target_bdev(target, m->dst);
 }
 
 #endif /* DM_USER_H */

@@ -29,6 +29,17 @@ void dmu_change_put(struct dmu_change *c)
 
 /* --- the daemon that owes the ack ------------------------------------------ */
 
+/* No ack names it any more. Context: space->lock, too. */
+static void change_unname(struct dmu_change *c)
+{
+	lockdep_assert_held(&c->space->lock);
+	list_del_init(&c->news);
+	if (c->id.id)
+		c->space->nr_owed--;
+	dmu_id_del(&c->id);
+	c->told = false;
+}
+
 /*
  * @owner will acknowledge this change, by the name of @id; NULL where nobody owes
  * an ack any more.
@@ -38,21 +49,19 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 	struct dmu_space *space = c->space;
 
 	spin_lock(&space->lock);
+	change_unname(c);
 	if (!list_empty(&c->owed)) {
 		list_del_init(&c->owed);
-		space->nr_owed--;
 		c->refs--; /* the change's own is left: never the last */
 	}
-	list_del_init(&c->news);
-	dmu_id_del(&c->id);
-	c->told = false;
 	/* A daemon that is gone by now cannot acknowledge. */
 	c->owner = owner && !owner->closed ? owner : NULL;
 	if (c->owner) {
 		list_add_tail(&c->owed, &owner->owed);
-		space->nr_owed++;
 		c->refs++;
+		owner->held = true;
 		dmu_id_add(space, &c->id, id);
+		space->nr_owed++;
 	}
 	spin_unlock(&space->lock);
 }
@@ -165,15 +174,32 @@ static void mapping_inherit(struct dmu_mapping *m,
 	}
 }
 
+static bool same_place(const struct dmu_mapping *a, const struct dmu_mapping *b)
+{
+	return a->dst == b->dst && a->dst_sector == b->dst_sector;
+}
+
+/* What this change owes passes to the first that is at its place. */
+static void change_bequeath(struct dmu_change *c)
+{
+	struct dmu_change *heir;
+
+	for (heir = c->next; heir; heir = heir->next) {
+		mapping_inherit(&heir->m, c);
+		if (same_place(&heir->m, &c->m))
+			break;
+	}
+}
+
 /* Those who wait for this change's copy need do so no longer. */
 static void change_let_next(struct dmu_change *c)
 {
 	struct dmu_change *next = c->next;
 	struct dmu_invalidation *inv, *n;
 
+	change_bequeath(c);
 	c->next = NULL;
 	if (next) {
-		mapping_inherit(&next->m, c);
 		if (next->state == DMU_CHANGE_DRAIN)
 			change_drain(next);
 		dmu_change_put(next);
@@ -294,6 +320,14 @@ static void change_ask(struct dmu_change *c)
 		change_ask_for(c, bio);
 }
 
+/* A SYNC that nobody will hear of: no remap, and no I/O to hold. */
+static void change_end_if_idle(struct dmu_change *c)
+{
+	if (c->state == DMU_CHANGE_SYNC && !c->remap && !c->inflight &&
+	    bio_list_empty(&c->held))
+		dmu_change_enter(c, DMU_CHANGE_GONE);
+}
+
 /**
  * dmu_change_enter() - move a change from state to state
  * @c: its bucket is locked
@@ -322,6 +356,7 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		if (!bio_list_empty(&c->held)) /* a whole-block write */
 			change_tell(c);
 		change_let_next(c);
+		change_end_if_idle(c);
 		return;
 	case DMU_CHANGE_ASK:
 		change_ask(c);
@@ -355,7 +390,8 @@ struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 
 	lockdep_assert_held(&bucket->lock);
 	hlist_for_each_entry(c, &bucket->changes, node)
-		if (c->m.block == block && change_pending(c) && !c->next &&
+		if (c->m.block == block && change_pending(c) &&
+		    !(c->next && change_pending(c->next)) &&
 		    !(detached && c->remap))
 			return c;
 	return NULL;
@@ -400,6 +436,8 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	if (m->flags & DMU_SYNC)
 		change_own(c, owner, m->id);
 	if (before) {
+		if (before->next) /* it has been given up */
+			dmu_change_put(before->next);
 		before->next = c;
 		c->refs++;
 	} else {
@@ -448,11 +486,17 @@ void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
 		dmu_change_enter(c, DMU_CHANGE_QUEUED);
 }
 
-/* It goes on without its remap, to make the copy that it owes. */
+/*
+ * It goes on without its remap, to make the copy that it owes. It stays in its
+ * daemon's list: should that die, the next may give the place away, and a copy
+ * that has not begun must not begin.
+ */
 static void change_detach(struct dmu_change *c)
 {
 	c->remap = NULL;
-	change_own(c, NULL, 0);
+	spin_lock(&c->space->lock);
+	change_unname(c);
+	spin_unlock(&c->space->lock);
 	c->m.flags &= ~DMU_SYNC;
 }
 
@@ -479,14 +523,6 @@ void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 	bio_list_init(&c->held);
 	c->remap = NULL;
 	dmu_change_enter(c, DMU_CHANGE_GONE);
-}
-
-/* A SYNC that nobody will hear of: no remap, and no I/O to hold. */
-static void change_end_if_idle(struct dmu_change *c)
-{
-	if (c->state == DMU_CHANGE_SYNC && !c->remap && !c->inflight &&
-	    bio_list_empty(&c->held))
-		dmu_change_enter(c, DMU_CHANGE_GONE);
 }
 
 /**
@@ -732,9 +768,7 @@ void dmu_changes_orphan(struct dmu_peer *peer)
 		}
 		/* The list's reference is ours from now on. */
 		list_del_init(&c->owed);
-		list_del_init(&c->news);
-		dmu_id_del(&c->id);
-		space->nr_owed--;
+		change_unname(c);
 		c->owner = NULL;
 		bucket = c->bucket;
 		spin_unlock_irq(&space->lock);

@@ -319,6 +319,8 @@ static int get_map_failed(struct dmu_file *file, u32 id, const void *payload)
 	struct dmu_msg_map_response msg;
 
 	memcpy(&msg, payload, sizeof(msg));
+	if (msg.flags & ~(DMU_DAEMON_FLAGS | DMU_KERNEL_FLAGS))
+		return -EINVAL;
 	dmu_peer_fail(file->peer, msg.id_of_req);
 	return 0;
 }

@@ -288,8 +288,6 @@ int dmu_map_slowly(struct dmu_target *target, struct bio *bio)
 	if (r == -EAGAIN) {
 		bio_wouldblock_error(bio);
 		r = DM_MAPIO_SUBMITTED;
-	} else if (r == DM_MAPIO_KILL) {
-		this_cpu_inc(space->counters->errors);
 	}
 	return r;
 }
@@ -300,11 +298,15 @@ static int map_miss(struct dmu_target *target, struct bio *bio)
 	struct dmu_space *space = target->space;
 	sector_t mask = dmu_block_sectors(space) - 1;
 	sector_t left = mask + 1 - (bio->bi_iter.bi_sector & mask);
+	int r;
 
 	this_cpu_inc(space->counters->misses);
 	if (bio_sectors(bio) > left)
 		dm_accept_partial_bio(bio, left);
-	return dmu_map_slowly(target, bio);
+	r = dmu_map_slowly(target, bio);
+	if (r == DM_MAPIO_KILL) /* which end_io does not see */
+		this_cpu_inc(space->counters->errors);
+	return r;
 }
 
 /* Discards of blocks that nothing may be written to are over at once. */

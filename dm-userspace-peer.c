@@ -97,7 +97,7 @@ void dmu_peer_close(struct dmu_peer *peer)
 {
 	struct dmu_space *space = peer->space;
 	LIST_HEAD(verdicts);
-	bool fail, owed;
+	bool fail;
 
 	down_write(&space->answers);
 	spin_lock_irq(&space->lock);
@@ -108,11 +108,10 @@ void dmu_peer_close(struct dmu_peer *peer)
 	dmu_requests_unsend(space, peer);
 	list_splice_init(&peer->verdicts, &verdicts);
 	list_splice_init(&peer->telling_verdicts, &verdicts);
-	owed = !list_empty(&peer->owed);
 	spin_unlock_irq(&space->lock);
 
 	dmu_changes_orphan(peer);
-	if (owed)
+	if (peer->held)
 		space->death = dmu_flight_stamp(&space->flight[WRITE]);
 	up_write(&space->answers);
 

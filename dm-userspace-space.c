@@ -484,6 +484,20 @@ static int check_place(struct dmu_space *space, dev_t devt, sector_t start,
 	return r;
 }
 
+/* Copies are made on the devices of one table. */
+static bool can_copy(struct dmu_space *space, const struct dmu_mapping *m)
+{
+	struct dmu_target *target;
+	unsigned long irq;
+	bool found = false;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	list_for_each_entry(target, &space->targets, node)
+		found |= dmu_target_copies(target, m);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return found;
+}
+
 /**
  * dmu_space_check() - can a mapping be true?
  * @space: of the key
@@ -491,8 +505,9 @@ static int check_place(struct dmu_space *space, dev_t devt, sector_t start,
  * @len: gets the true length of the block, in sectors
  *
  * Return: 0; -ERANGE for a block or place outside its device; -ENODEV for a
- * device that no table of the key has; -EINVAL for a place off the device's
- * logical blocks, or a copy between places that overlap.
+ * device that no table of the key has, or a copy between two that no table has
+ * both of, writable; -EINVAL for a place off the device's logical blocks, or a
+ * copy between places that overlap.
  */
 int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 		    sector_t *len)
@@ -506,6 +521,8 @@ int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 	if (r || !(m->flags & DMU_COPY))
 		return r;
 	r = check_place(space, m->src, src, *len);
+	if (!r && !can_copy(space, m))
+		r = -ENODEV;
 	if (r || m->src != m->dst)
 		return r;
 	if (src == m->dst_sector)

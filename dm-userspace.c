@@ -318,9 +318,8 @@ struct dmu_target *dmu_target_pin(struct dmu_space *space,
 
 	spin_lock_irqsave(&space->targets_lock, irq);
 	list_for_each_entry(target, &space->targets, node) {
-		if (target->state != DMU_TARGET_LIVE || !target->writable ||
-		    !dmu_target_bdev(target, m->src) ||
-		    !dmu_target_bdev(target, m->dst))
+		if (target->state != DMU_TARGET_LIVE ||
+		    !dmu_target_copies(target, m))
 			continue;
 		found = target;
 		WRITE_ONCE(found->copies, found->copies + 1);
@@ -417,7 +416,7 @@ static int message_drop_idle(struct dmu_space *space, const char *arg)
 
 static int message_error_if_no_daemon(struct dmu_space *space, const char *arg)
 {
-	bool on;
+	bool on, fail;
 
 	if (strcmp(arg, "on") && strcmp(arg, "off")) {
 		DMERR("%s: error_if_no_daemon is on or off, not %s",
@@ -425,8 +424,12 @@ static int message_error_if_no_daemon(struct dmu_space *space, const char *arg)
 		return -EINVAL;
 	}
 	on = !strcmp(arg, "on");
+	/* Under the lock, so that the last daemon's end sees it, or is seen. */
+	spin_lock_irq(&space->lock);
 	WRITE_ONCE(space->error_if_no_daemon, on);
-	if (on && !READ_ONCE(space->nr_peers))
+	fail = on && !space->nr_peers;
+	spin_unlock_irq(&space->lock);
+	if (fail)
 		dmu_requests_fail(space);
 	return 0;
 }
