@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The book of a store that is damaged, or not the one that it should be.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "desk.h"
+
+static uint8_t *slot(struct sim *s, uint64_t page, unsigned int n)
+{
+	return sim_disk(s, cow_slot_offset(page, n, BLOCK));
+}
+
+/* A store with a single page: slot 1 names 5 blocks, slot 0 then 10. */
+static struct sim *two_commits(bool clean)
+{
+	struct sim *s = new_store(500);
+	struct cow_book *b = open_book(s);
+
+	fill(b, 100, 5);
+	commit(b);
+	fill(b, 200, 5);
+	commit(b);
+	if (clean)
+		close_book(b);
+	else
+		kill_book(s, b);
+	return s;
+}
+
+static void a_page_bad_in_both_slots_is_refused(void **unused)
+{
+	unsigned int page;
+
+	(void)unused;
+	/* Page 0 is in use, page 200 was never: both have to be there. */
+	for (page = 0; page <= 200; page += 200) {
+		struct sim *s = two_commits(false);
+
+		slot(s, page, 0)[100] ^= 1;
+		slot(s, page, 1)[100] ^= 1;
+		refused(s, "damaged in both copies");
+		sim_free(s);
+	}
+}
+
+static void a_torn_newest_page_loses_only_its_commit(void **unused)
+{
+	struct sim *s = two_commits(false);
+	struct cow_book *b;
+
+	(void)unused;
+	slot(s, 0, 0)[100] ^= 1; /* the second commit */
+	b = open_book(s);
+	assert_int_equal(b->bad_slots, 1);
+	assert_int_equal(b->entries, 5);
+	assert_int_equal(state_of(b, 104), COW_DURABLE);
+	assert_int_equal(state_of(b, 200), COW_ABSENT);
+	/* And the bad slot is the one that is written next. */
+	fill(b, 300, 1);
+	commit(b);
+	kill_book(s, b);
+	b = open_book(s);
+	assert_int_equal(b->bad_slots, 0);
+	assert_int_equal(b->entries, 6);
+	kill_book(s, b);
+	slot(s, 0, 0)[100] ^= 1;
+	b = open_book(s);
+	assert_int_equal(b->entries, 5);
+	close_book(b);
+	sim_free(s);
+}
+
+static void an_unreadable_slot_is_a_bad_slot(void **unused)
+{
+	struct sim *s = two_commits(false);
+	struct cow_book *b;
+
+	(void)unused;
+	s->bad_sector = cow_slot_offset(0, 0, BLOCK) + 1536;
+	b = open_book(s);
+	assert_int_equal(b->bad_slots, 1);
+	assert_int_equal(b->entries, 5);
+	fill(b, 300, 1);
+	commit(b);
+	kill_book(s, b);
+	s->bad_sector = COW_SUPER_DISTANCE;
+	b = open_book(s);
+	assert_int_equal(b->entries, 6);
+	close_book(b);
+	sim_free(s);
+}
+
+static void an_old_slot_is_not_needed(void **unused)
+{
+	struct sim *s = two_commits(true);
+	struct cow_book *b;
+
+	(void)unused;
+	slot(s, 0, 1)[100] ^= 1; /* the first commit */
+	b = open_book(s);
+	assert_int_equal(b->entries, 10);
+	close_book(b);
+	sim_free(s);
+}
+
+/* The same damage, where no crash can be its cause. */
+static void damage_after_a_clean_close_is_refused(void **unused)
+{
+	struct sim *s = two_commits(true);
+
+	(void)unused;
+	slot(s, 0, 0)[100] ^= 1;
+	refused(s, "lost metadata: when closed");
+	sim_free(s);
+}
+
+/* A commit that was acknowledged has a later one, in another page. */
+static struct sim *damaged_long_ago(void (*damage)(struct sim *s))
+{
+	struct sim *s = new_store(2000);
+	struct cow_book *b = open_book(s);
+	uint64_t i;
+
+	for (i = 0; i < 600; i++)
+		allot(b, i);
+	for (i = 0; i < 5; i++)
+		cow_book_filled(b, i);
+	commit(b); /* page 0, slot 1 */
+	cow_book_filled(b, 10);
+	commit(b); /* page 0, slot 0 */
+	cow_book_filled(b, 550);
+	commit(b); /* page 1 */
+	kill_book(s, b);
+	damage(s);
+	return s;
+}
+
+static void rot(struct sim *s)
+{
+	slot(s, 0, 0)[100] ^= 1;
+}
+
+/* The device acknowledged a write, and never made it. */
+static void lost_write(struct sim *s)
+{
+	uint8_t uuid[16];
+	struct cow_disk_page *page = (struct cow_disk_page *)slot(s, 0, 0);
+
+	memcpy(uuid, page->uuid, sizeof(uuid));
+	memset(page, 0, sizeof(*page));
+	memset(page->block, 0xff, sizeof(page->block));
+	cow_page_seal(page, uuid, 0);
+}
+
+static void nothing(struct sim *s)
+{
+	(void)s;
+}
+
+static void a_page_that_fell_back_is_noticed(void **unused)
+{
+	struct sim *s = damaged_long_ago(nothing);
+	struct cow_book *b = open_book(s);
+
+	(void)unused;
+	assert_int_equal(b->entries, 7);
+	close_book(b);
+	sim_free(s);
+	s = damaged_long_ago(rot);
+	refused(s, "has lost metadata: before commit 3 it named 6 blocks, now 5");
+	sim_free(s);
+	s = damaged_long_ago(lost_write);
+	refused(s, "has lost metadata: before commit 3 it named 6 blocks, now 5");
+	sim_free(s);
+}
+
+/* Change the newest slot of page 0, and make its checksum right again. */
+static void tamper(struct sim *s, void (*how)(struct cow_disk_page *page))
+{
+	struct cow_disk_page *page = (struct cow_disk_page *)slot(s, 0, 0);
+	uint8_t uuid[16];
+
+	memcpy(uuid, page->uuid, sizeof(uuid));
+	how(page);
+	cow_page_seal(page, uuid, 0);
+}
+
+static void name_twice(struct cow_disk_page *page)
+{
+	page->block[1] = page->block[0];
+}
+
+static void name_too_high(struct cow_disk_page *page)
+{
+	page->block[1] = htole64(999999);
+}
+
+static void miscount(struct cow_disk_page *page)
+{
+	page->block[1] = COW_FREE;
+}
+
+static void same_age(struct cow_disk_page *page)
+{
+	page->commit = htole64(1);
+}
+
+static void pages_that_cannot_be_are_refused(void **unused)
+{
+	static const struct {
+		void (*how)(struct cow_disk_page *page);
+		const char *why;
+	} cases[] = {
+		{ name_twice, "names block 100 twice" },
+		{ name_too_high, "names block 999999" },
+		{ miscount, "says it names 10 blocks, and names 9" },
+		{ same_age, "of the same age" },
+	};
+	size_t i;
+
+	(void)unused;
+	for (i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct sim *s = two_commits(false);
+
+		tamper(s, cases[i].how);
+		refused(s, cases[i].why);
+		sim_free(s);
+	}
+}
+
+static void a_former_stores_pages_mean_nothing(void **unused)
+{
+	struct sim *s = two_commits(true);
+	struct cow_book *b;
+
+	(void)unused;
+	assert_false(cow_store_format(s->fd, &geo, err));
+	b = open_book(s);
+	assert_int_equal(b->entries, 0);
+	fill(b, 100, 1);
+	commit(b);
+	kill_book(s, b);
+	b = open_book(s);
+	assert_int_equal(b->entries, 1);
+	close_book(b);
+	sim_free(s);
+}
+
+static void losing_a_superblock_loses_nothing(void **unused)
+{
+	unsigned int copy;
+
+	(void)unused;
+	for (copy = 0; copy < 2; copy++) {
+		struct sim *s = two_commits(false);
+		struct cow_book *b;
+
+		*sim_disk(s, copy * COW_SUPER_DISTANCE) ^= 1;
+		b = open_book(s);
+		assert_int_equal(b->entries, 10);
+		kill_book(s, b);
+		/* It has been mended: now the other one. */
+		*sim_disk(s, !copy * COW_SUPER_DISTANCE) ^= 1;
+		b = open_book(s);
+		assert_int_equal(b->entries, 10);
+		close_book(b);
+		sim_free(s);
+	}
+}
+
+static void another_geometry_is_refused(void **unused)
+{
+	struct sim *s = two_commits(true);
+	struct cow_geometry other[3] = { geo, geo, geo };
+	static const char *const why[3] = {
+		"for blocks of 512 bytes, not 4096",
+		"for an origin of 1000000 sectors, not 2000000",
+		"for a device of 999999 sectors, not 999998",
+	};
+	struct cow_book *b = malloc(sizeof(*b));
+	size_t i;
+
+	(void)unused;
+	other[0].block_size = 4096;
+	other[1].origin_sectors = 2000000;
+	other[2].mapped_sectors = 999998;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(cow_book_open(b, s->fd, &other[i], err),
+				 -EINVAL);
+		assert_non_null(strstr(err, why[i]));
+	}
+	free(b);
+	sim_free(s);
+}
+
+static void no_store_no_book(void **unused)
+{
+	struct sim *s = sim_new(8 << 20);
+
+	(void)unused;
+	refused(s, "is blank");
+	*sim_disk(s, 0) = 'x';
+	refused(s, "not a cow store");
+	sim_free(s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_page_bad_in_both_slots_is_refused),
+		cmocka_unit_test(a_torn_newest_page_loses_only_its_commit),
+		cmocka_unit_test(an_unreadable_slot_is_a_bad_slot),
+		cmocka_unit_test(an_old_slot_is_not_needed),
+		cmocka_unit_test(damage_after_a_clean_close_is_refused),
+		cmocka_unit_test(a_page_that_fell_back_is_noticed),
+		cmocka_unit_test(pages_that_cannot_be_are_refused),
+		cmocka_unit_test(a_former_stores_pages_mean_nothing),
+		cmocka_unit_test(losing_a_superblock_loses_nothing),
+		cmocka_unit_test(another_geometry_is_refused),
+		cmocka_unit_test(no_store_no_book),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the cow policy answers, and when it acknowledges.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "fake.h"
+#include "format.h"
+
+#define BLOCK		4096u
+#define SECTORS		80001u /* the last block is short */
+#define LAST		10000u
+#define NEW		(DMU_MAP_WRITE | DMU_MAP_COPY | DMU_MAP_SYNC)
+
+/**
+ * struct served - a device with a daemon
+ * @store: simulated
+ * @env: of the policy
+ * @state: of the policy
+ * @id: of the next request
+ */
+struct served {
+	struct sim *store;
+	struct dmud_env env;
+	void *state;
+	uint32_t id;
+};
+
+static uint64_t room_for(uint64_t places)
+{
+	return cow_place_offset(places - 1, BLOCK) + BLOCK;
+}
+
+static int set_up(void **ctx)
+{
+	struct served *d = calloc(1, sizeof(*d));
+
+	fake_reset(BLOCK, SECTORS);
+	d->store = sim_new(room_for(600));
+	d->id = 1000;
+	*ctx = d;
+	return fake_open(d->store, &d->env, NULL, &d->state);
+}
+
+static int tear_down(void **ctx)
+{
+	struct served *d = *ctx;
+
+	if (d->state)
+		fake_close(d->state);
+	sim_free(d->store);
+	free(d);
+	fake_free();
+	return 0;
+}
+
+/* The daemon dies and is started again. */
+static void die(struct served *d)
+{
+	d->store->dead = true;
+	fake_close(d->state);
+	d->store->dead = false;
+	d->state = NULL;
+}
+
+static void start_again(struct served *d)
+{
+	if (fake_open(d->store, &d->env, NULL, &d->state))
+		fail_msg("%s", d->env.error);
+}
+
+static void refused(struct served *d, const char *opt, const char *why)
+{
+	void *state;
+
+	if (d->state)
+		fake_close(d->state);
+	d->state = NULL;
+	assert_true(fake_open(d->store, &d->env, opt, &state) < 0);
+	assert_null(state);
+	if (!strstr(d->env.error, why))
+		fail_msg("refused, but for this: %s", d->env.error);
+}
+
+static uint64_t write_block(struct served *d, uint64_t block)
+{
+	struct fake_answer a = fake_ask(d->state, d->id++, block, true);
+
+	assert_false(a.failed);
+	assert_int_equal(a.m.flags, NEW);
+	return a.m.dst_sector;
+}
+
+/* From the request to the acknowledgement. */
+static uint64_t store_block(struct served *d, uint64_t block)
+{
+	uint64_t sector = write_block(d, block);
+
+	fake_sync(d->state, d->id - 1, block);
+	fake_batch(d->state);
+	assert_int_equal(fake.acked[fake.nr_acked - 1], d->id - 1);
+	return sector;
+}
+
+static void fill_up(struct served *d, uint64_t from, uint64_t n)
+{
+	while (n--)
+		store_block(d, from++);
+}
+
+/* Answers */
+
+static void a_read_goes_to_the_origin(void **ctx)
+{
+	struct served *d = *ctx;
+	struct fake_answer a = fake_ask(d->state, 5, 17, false);
+
+	assert_int_equal(a.id, 5);
+	assert_int_equal(a.m.block, 17);
+	assert_true(a.m.dst == ORIGIN_DEV);
+	assert_int_equal(a.m.dst_sector, 17 * 8);
+	assert_int_equal(a.m.flags, 0);
+	a = fake_ask(d->state, 6, LAST, false);
+	assert_int_equal(a.m.dst_sector, LAST * 8);
+	a = fake_ask(d->state, 7, LAST + 1, false);
+	assert_true(a.failed);
+	/* And took no room. */
+	assert_int_equal(fake_ask(d->state, 8, 17, true).m.flags, NEW);
+}
+
+static void a_write_gets_a_place_and_a_copy(void **ctx)
+{
+	struct served *d = *ctx;
+	struct fake_answer a = fake_ask(d->state, 5, LAST, true);
+
+	assert_int_equal(a.id, 5);
+	assert_int_equal(a.m.block, LAST);
+	assert_true(a.m.dst == STORE_DEV);
+	assert_true(a.m.src == ORIGIN_DEV);
+	assert_int_equal(a.m.flags, NEW);
+	assert_int_equal(a.m.dst_sector, cow_place_offset(0, BLOCK) / 512);
+	assert_int_equal(write_block(d, 1), a.m.dst_sector + 8);
+}
+
+/* The table at the head of cow.c, row by row. */
+static void the_answer_follows_the_block(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = write_block(d, 3);
+	struct fake_answer a;
+	unsigned int write;
+
+	for (write = 0; write < 2; write++) {
+		a = fake_ask(d->state, d->id++, 3, write);
+		assert_int_equal(a.m.dst_sector, sector);
+		assert_int_equal(a.m.flags, NEW);
+		assert_true(a.m.src == ORIGIN_DEV);
+	}
+	fake_sync(d->state, 1000, 3);
+	for (write = 0; write < 2; write++) {
+		a = fake_ask(d->state, d->id++, 3, write);
+		assert_int_equal(a.m.dst_sector, sector);
+		assert_int_equal(a.m.flags, DMU_MAP_WRITE | DMU_MAP_SYNC);
+	}
+	fake_batch(d->state);
+	for (write = 0; write < 2; write++) {
+		a = fake_ask(d->state, d->id++, 3, write);
+		assert_int_equal(a.m.dst_sector, sector);
+		assert_int_equal(a.m.flags, DMU_MAP_WRITE);
+		assert_true(a.m.dst == STORE_DEV);
+	}
+}
+
+static void a_new_daemon_knows_what_was_committed(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = store_block(d, 3), other = write_block(d, 4);
+	struct fake_answer a;
+
+	fake_sync(d->state, d->id - 1, 4);
+	die(d);
+	start_again(d);
+	a = fake_ask(d->state, 1, 3, true);
+	assert_int_equal(a.m.dst_sector, sector);
+	assert_int_equal(a.m.flags, DMU_MAP_WRITE);
+	/* The other one is copied anew, and to another place. */
+	a = fake_ask(d->state, 2, 4, true);
+	assert_int_equal(a.m.flags, NEW);
+	assert_int_not_equal(a.m.dst_sector, other);
+}
+
+static void an_answer_that_cannot_be_sent_keeps_its_place(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = cow_place_offset(0, BLOCK) / 512;
+
+	fake.map_error = -ENOMEM;
+	assert_true(fake_ask(d->state, 1, 3, true).failed);
+	fake.map_error = 0;
+	assert_int_equal(write_block(d, 3), sector);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+}
+
+/* Acknowledging */
+
+static void nothing_is_acknowledged_before_the_commit(void **ctx)
+{
+	struct served *d = *ctx;
+
+	write_block(d, 3);
+	fake_batch(d->state);
+	fake_sync(d->state, 1000, 3);
+	assert_int_equal(fake.nr_acked, 0);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+	assert_int_equal(fake.acked[0], 1000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+}
+
+static void a_batch_is_one_commit(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t writes, flushes, i;
+
+	for (i = 0; i < 300; i++)
+		write_block(d, i);
+	fake_batch(d->state);
+	writes = d->store->writes;
+	flushes = d->store->flushes;
+	for (i = 0; i < 300; i++)
+		fake_sync(d->state, (uint32_t)(1000 + i), i);
+	assert_int_equal(d->store->flushes, flushes);
+	fake_batch(d->state);
+	assert_int_equal(d->store->writes, writes + 1);
+	assert_int_equal(d->store->flushes, flushes + 2);
+	assert_int_equal(fake.nr_acked, 300);
+	fake_batch(d->state);
+	assert_int_equal(d->store->flushes, flushes + 2);
+}
+
+static void every_id_that_is_reported_is_acknowledged(void **ctx)
+{
+	struct served *d = *ctx;
+
+	write_block(d, 3);
+	write_block(d, 3);
+	fake_sync(d->state, 1000, 3);
+	fake_sync(d->state, 1001, 3);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 2);
+	/* One that comes late waits for nothing. */
+	fake_sync(d->state, 1002, 3);
+	assert_int_equal(fake.nr_acked, 3);
+}
+
+static void an_unknown_block_is_not_acknowledged(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake_sync(d->state, 1000, 3);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+}
+
+static void an_acknowledgement_that_cannot_be_sent_is_repeated(void **ctx)
+{
+	struct served *d = *ctx;
+
+	write_block(d, 3);
+	fake_sync(d->state, 1000, 3);
+	fake.sync_error = -ENOMEM;
+	fake_batch(d->state);
+	fake_sync(d->state, 1001, 3);
+	assert_int_equal(fake.nr_acked, 0);
+	fake.sync_error = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 2);
+}
+
+static void more_reports_than_can_be_held(void **ctx)
+{
+	struct served *d = *ctx;
+	uint32_t i;
+
+	write_block(d, 3);
+	write_block(d, 4);
+	for (i = 0; i < 70000; i++)
+		fake_sync(d->state, i, i < 65000 ? 3 : 4);
+	assert_in_range(fake.nr_acked, 65000, 70000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 70000);
+	assert_int_equal(fake.logged[LOG_ERR], 0);
+}
+
+/* A full store */
+
+static void a_full_store_fails_new_writes_only(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t first = store_block(d, 0);
+
+	fill_up(d, 1, 599);
+	assert_true(fake_ask(d->state, 1, 700, true).failed);
+	assert_true(fake_ask(d->state, 2, 701, true).failed);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+	assert_non_null(strstr(fake.last, "is full (600 blocks"));
+	assert_true(fake_ask(d->state, 3, 700, false).m.dst == ORIGIN_DEV);
+	assert_int_equal(fake_ask(d->state, 4, 0, true).m.dst_sector, first);
+	die(d);
+	start_again(d);
+	assert_int_equal(fake_ask(d->state, 4, 0, true).m.dst_sector, first);
+	assert_true(fake_ask(d->state, 1, 700, true).failed);
+}
+
+static void a_grown_store_goes_on(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fill_up(d, 0, 600);
+	assert_true(fake_ask(d->state, 1, 700, true).failed);
+	assert_false(dmud_policy.grow(d->state, &d->env));
+	assert_true(fake_ask(d->state, 1, 700, true).failed);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+
+	sim_grow(d->store, room_for(610));
+	assert_false(dmud_policy.grow(d->state, &d->env));
+	fill_up(d, 700, 10);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+	/* Full once more: said once more. */
+	assert_true(fake_ask(d->state, 1, 800, true).failed);
+	assert_true(fake_ask(d->state, 1, 801, true).failed);
+	assert_int_equal(fake.logged[LOG_ERR], 2);
+}
+
+/* What was a short last block would be half copied. */
+static void a_grown_device_is_refused(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake.geo.sectors = SECTORS + 100;
+	assert_int_equal(dmud_policy.grow(d->state, &d->env), -EINVAL);
+	assert_non_null(strstr(d->env.error,
+			       "for a device of 80001 sectors, not 80101"));
+	assert_true(fake_ask(d->state, 1, LAST + 1, true).failed);
+	assert_false(fake_ask(d->state, 2, LAST, true).failed);
+	/* The store's own growth was noted all the same. */
+	sim_grow(d->store, room_for(610));
+	assert_int_equal(dmud_policy.grow(d->state, &d->env), -EINVAL);
+	fill_up(d, 0, 609);
+}
+
+/* I/O errors */
+
+static void a_failed_commit_is_tried_again(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = store_block(d, 1);
+
+	write_block(d, 2);
+	fake_sync(d->state, d->id - 1, 2);
+	d->store->fail_writes = 3;
+	fake_batch(d->state);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+	/* It is tried before a new write is refused, once a batch. */
+	assert_true(fake_ask(d->state, 1, 3, true).failed);
+	assert_true(fake_ask(d->state, 1, 4, true).failed);
+	assert_int_equal(d->store->fail_writes, 0);
+	assert_int_equal(fake_ask(d->state, 1, 1, true).m.dst_sector, sector);
+	fake_batch(d->state);
+	/* The next batch begins with one that works. */
+	write_block(d, 3);
+	assert_int_equal(fake.nr_acked, 2);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+	assert_int_equal(fake.logged[LOG_NOTICE], 2); /* formatted, and this */
+	/* And what comes later in that batch is not forgotten. */
+	fake_sync(d->state, d->id - 1, 3);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 3);
+}
+
+static void growing_also_tries_again(void **ctx)
+{
+	struct served *d = *ctx;
+
+	write_block(d, 2);
+	fake_sync(d->state, d->id - 1, 2);
+	d->store->fail_writes = 1;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	assert_false(dmud_policy.grow(d->state, &d->env));
+	assert_int_equal(fake.nr_acked, 1);
+}
+
+static void a_failed_flush_ends_commits(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = store_block(d, 1);
+
+	write_block(d, 2);
+	fake_sync(d->state, d->id - 1, 2);
+	d->store->fail_flushes = 1;
+	fake_batch(d->state);
+	fake_batch(d->state);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+	assert_int_equal(fake.logged[LOG_CRIT], 1);
+	assert_true(fake_ask(d->state, 1, 3, true).failed);
+	assert_int_equal(fake_ask(d->state, 1, 1, true).m.flags,
+			 DMU_MAP_WRITE);
+	assert_true(fake_ask(d->state, 1, 3, false).m.dst == ORIGIN_DEV);
+	assert_int_equal(fake_ask(d->state, 1, 2, true).m.flags,
+			 DMU_MAP_WRITE | DMU_MAP_SYNC);
+	fake_close(d->state);
+	start_again(d);
+	assert_int_equal(fake_ask(d->state, 1, 1, true).m.dst_sector, sector);
+	assert_int_equal(fake_ask(d->state, 1, 2, true).m.flags, NEW);
+}
+
+static void a_flush_that_fails_while_allotting_is_said(void **ctx)
+{
+	struct served *d = *ctx;
+
+	d->store->fail_flushes = 1;
+	assert_true(fake_ask(d->state, 1, 3, true).failed);
+	assert_true(fake_ask(d->state, 1, 3, true).failed);
+	fake_batch(d->state);
+	assert_int_equal(fake.logged[LOG_CRIT], 1);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+}
+
+/* Opening */
+
+static void a_blank_store_is_formatted(void **ctx)
+{
+	struct served *d = *ctx;
+	struct cow_super sb;
+	char err[COW_ERROR_SIZE];
+
+	assert_int_equal(cow_store_probe(d->store->fd, &sb, err), COW_STORE);
+	assert_int_equal(sb.geo.block_size, BLOCK);
+	assert_int_equal(sb.geo.mapped_sectors, SECTORS);
+	assert_int_equal(sb.geo.origin_sectors, SECTORS);
+}
+
+static void a_larger_origin_is_fine(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake_close(d->state);
+	fake.origin_sectors = SECTORS + 1000;
+	refused(&(struct served) { .store = d->store }, NULL,
+		"for an origin of 80001 sectors, not 81001");
+	memset(sim_disk(d->store, 0), 0, COW_HEAD_SIZE);
+	start_again(d);
+	assert_true(fake_ask(d->state, 7, LAST + 1, false).failed);
+}
+
+static void other_geometries_are_refused(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake.geo.block_size = 8192;
+	refused(d, NULL, "for blocks of 4096 bytes, not 8192");
+	fake.geo.block_size = BLOCK;
+	fake.geo.sectors = SECTORS - 1;
+	refused(d, NULL, "for a device of 80001 sectors, not 80000");
+	fake.geo.sectors = SECTORS + 1;
+	refused(d, NULL, "has 80002 sectors, its origin only 80001");
+}
+
+static void wrong_devices_are_refused(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake.geo.nr_devices = 3;
+	refused(d, NULL, "names 3");
+	fake.geo.nr_devices = 1;
+	refused(d, NULL, "names 1");
+	fake.geo.nr_devices = 2;
+	fake.devices[1] = ORIGIN_DEV;
+	refused(d, NULL, "same device");
+	fake.devices[1] = makedev(9, 9);
+	refused(d, NULL, "is not the device that the table names");
+	fake.origin_sectors = 0;
+	refused(d, NULL, "size of the origin");
+}
+
+static void wrong_options_are_refused(void **ctx)
+{
+	struct served *d = *ctx;
+
+	refused(d, "format=maybe", "format=maybe");
+	refused(d, "size=5", "size=5");
+	refused(d, "store-path=/nowhere", "/nowhere cannot be opened");
+}
+
+static void foreign_contents_are_not_overwritten(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t writes;
+
+	fake_close(d->state);
+	d->state = NULL;
+	memset(sim_disk(d->store, 0), 0, COW_HEAD_SIZE);
+	memcpy(sim_disk(d->store, 1080), "\x53\xef", 2);
+	writes = d->store->writes;
+	refused(d, NULL, "holds something that is not a cow store (it looks like ext");
+	refused(d, "format=no", "not a cow store");
+	assert_int_equal(d->store->writes, writes);
+	assert_false(fake_open(d->store, &d->env, "format=yes", &d->state));
+}
+
+static void no_means_no(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake_close(d->state);
+	d->state = NULL;
+	memset(sim_disk(d->store, 0), 0, COW_HEAD_SIZE);
+	refused(d, "format=no", "is blank, and format=no");
+}
+
+static void a_damaged_store_needs_force(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake_close(d->state);
+	d->state = NULL;
+	*sim_disk(d->store, 40) ^= 1;
+	*sim_disk(d->store, COW_SUPER_DISTANCE + 40) ^= 1;
+	refused(d, NULL, "both its superblocks are damaged");
+	refused(d, "format=yes", "both its superblocks are damaged");
+	assert_false(fake_open(d->store, &d->env, "format=force", &d->state));
+}
+
+static void no_option_formats_a_whole_store(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = store_block(d, 7);
+
+	fake_close(d->state);
+	assert_false(fake_open(d->store, &d->env, "format=force", &d->state));
+	assert_int_equal(fake_ask(d->state, 1, 7, true).m.dst_sector, sector);
+	/* Not even one that does not fit. */
+	fake.geo.block_size = 8192;
+	refused(d, "format=force", "for blocks of 4096 bytes, not 8192");
+}
+
+static void a_second_daemon_is_refused(void **ctx)
+{
+	struct served *d = *ctx;
+	struct dmud_env env;
+	void *state;
+
+	assert_int_equal(fake_open(d->store, &env, NULL, &state), -EBUSY);
+	assert_non_null(strstr(env.error, "in use by another process"));
+}
+
+static void a_store_too_small_is_refused(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake_close(d->state);
+	d->state = NULL;
+	memset(sim_disk(d->store, 0), 0, COW_HEAD_SIZE);
+	sim_grow(d->store, room_for(1) - 1);
+	refused(d, NULL, "is too small");
+}
+
+static void status_tells_what_is_in_use(void **ctx)
+{
+	struct served *d = *ctx;
+	struct json_object *obj = json_object_new_object(), *member;
+	static const struct {
+		const char *name;
+		uint64_t value;
+	} numbers[] = {
+		{ "block_size", BLOCK },
+		{ "blocks_total", 600 },
+		{ "blocks_used", 3 },
+		{ "blocks_committed", 2 },
+		{ "commits", 2 },
+		{ "writes_held", 0 },
+		{ "writes_refused", 0 },
+	};
+	size_t i;
+
+	fill_up(d, 0, 2);
+	write_block(d, 5);
+	dmud_policy.status(d->state, obj);
+	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		assert_true(json_object_object_get_ex(obj, numbers[i].name,
+						      &member));
+		assert_int_equal(json_object_get_uint64(member),
+				 numbers[i].value);
+	}
+	assert_true(json_object_object_get_ex(obj, "full", &member));
+	assert_false(json_object_get_boolean(member));
+	json_object_put(obj);
+}
+
+#define POLICY_TEST(name) \
+	cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		POLICY_TEST(a_read_goes_to_the_origin),
+		POLICY_TEST(a_write_gets_a_place_and_a_copy),
+		POLICY_TEST(the_answer_follows_the_block),
+		POLICY_TEST(a_new_daemon_knows_what_was_committed),
+		POLICY_TEST(an_answer_that_cannot_be_sent_keeps_its_place),
+		POLICY_TEST(nothing_is_acknowledged_before_the_commit),
+		POLICY_TEST(a_batch_is_one_commit),
+		POLICY_TEST(every_id_that_is_reported_is_acknowledged),
+		POLICY_TEST(an_unknown_block_is_not_acknowledged),
+		POLICY_TEST(an_acknowledgement_that_cannot_be_sent_is_repeated),
+		POLICY_TEST(more_reports_than_can_be_held),
+		POLICY_TEST(a_full_store_fails_new_writes_only),
+		POLICY_TEST(a_grown_store_goes_on),
+		POLICY_TEST(a_grown_device_is_refused),
+		POLICY_TEST(a_failed_commit_is_tried_again),
+		POLICY_TEST(growing_also_tries_again),
+		POLICY_TEST(a_failed_flush_ends_commits),
+		POLICY_TEST(a_flush_that_fails_while_allotting_is_said),
+		POLICY_TEST(a_blank_store_is_formatted),
+		POLICY_TEST(a_larger_origin_is_fine),
+		POLICY_TEST(other_geometries_are_refused),
+		POLICY_TEST(wrong_devices_are_refused),
+		POLICY_TEST(wrong_options_are_refused),
+		POLICY_TEST(foreign_contents_are_not_overwritten),
+		POLICY_TEST(no_means_no),
+		POLICY_TEST(a_damaged_store_needs_force),
+		POLICY_TEST(no_option_formats_a_whole_store),
+		POLICY_TEST(a_second_daemon_is_refused),
+		POLICY_TEST(a_store_too_small_is_refused),
+		POLICY_TEST(status_tells_what_is_in_use),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

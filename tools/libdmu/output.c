@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What goes to the kernel: gathered while a batch is handed out, then written
+ * in one call.
+ *
+ * The kernel takes whole messages until one is bad. Then write() is short, and
+ * the next write(), which begins with the bad message, says what is wrong with
+ * it. That one is reported and skipped, and the rest goes on.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* What one read can ask for fits, answered, into one write. */
+static_assert(DMUI_IN_SIZE / (sizeof(struct dmu_msg_header) +
+			      sizeof(struct dmu_msg_map_request)) *
+	      DMUI_MSG_MAX <= DMUI_OUT_SIZE, "a batch needs two writes");
+
+static size_t pending(const struct dmu *dmu)
+{
+	return dmu->out_end - dmu->out_start;
+}
+
+static bool has_room(const struct dmu *dmu)
+{
+	return dmu->out_end + DMUI_MSG_MAX <= DMUI_OUT_SIZE;
+}
+
+/**
+ * dmui_reserve() - make sure that one message can be gathered
+ * @dmu: the connection
+ *
+ * May write, and so call dmu_ops.refused about earlier messages: to be called
+ * before anything is looked up that the callback could change.
+ *
+ * Return: 0; -ENODEV or -EPROTO: the connection has ended; -EAGAIN: the buffer
+ * is full and the transport will not take it now.
+ */
+int dmui_reserve(struct dmu *dmu)
+{
+	int refusal;
+
+	if (dmu->ended)
+		return dmui_error(dmu, dmu->ended, "the connection has ended");
+	if (has_room(dmu))
+		return 0;
+	/* A refusal is about another message, and has had its callback. */
+	if (!dmu->flushing)
+		dmui_flush(dmu, &refusal);
+	memmove(dmu->out, dmu->out + dmu->out_start, pending(dmu));
+	dmu->out_end = pending(dmu);
+	dmu->out_start = 0;
+	if (!has_room(dmu))
+		return dmui_error(dmu, -EAGAIN,
+				  "the kernel does not take the answers");
+	return 0;
+}
+
+/**
+ * dmui_send() - gather a message for the next write
+ * @dmu: the connection
+ * @msg: the message
+ *
+ * Return: as of dmui_reserve(), and always 0 right after a successful one.
+ */
+int dmui_send(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	int err = dmui_reserve(dmu);
+
+	if (!err)
+		dmu->out_end += dmui_encode(dmu->out + dmu->out_end, msg);
+	return err;
+}
+
+/* A refused answer must not leave its request waiting for ever. */
+static uint64_t mapping_refused(struct dmu *dmu,
+				const struct dmu_msg_map_response *map, int err)
+{
+	uint32_t id = map->id_of_req;
+
+	dmu->counters.mappings--;
+	if (id) {
+		dmui_idmap_del(&dmu->requests, id);
+		/* There is room: the message refused has just left it. */
+		dmui_send_failed(dmu, id, map->org_block);
+	}
+	dmui_error(dmu, err,
+		   "the kernel refused to map block %llu to device %u:%u block %llu + %lld sectors, copied from %u:%u, flags %u: %s",
+		   map->org_block, map->dst_maj, map->dst_min, map->new_block,
+		   map->offset, map->src_maj, map->src_min, map->flags,
+		   strerror(-err));
+	return map->org_block;
+}
+
+static uint64_t other_refused(struct dmu *dmu, const struct dmui_msg *msg,
+			      int err)
+{
+	const char *what = "an acknowledgment";
+	uint64_t block = 0;
+
+	if (msg->type == DM_USERSPACE_MAP_INVALIDATE) {
+		dmui_idmap_del(&dmu->invalidations, msg->id);
+		what = "to invalidate a block";
+		block = msg->invalidate.org_block;
+	} else if (msg->type == DM_USERSPACE_MAP_FAILED) {
+		dmu->counters.failed--;
+		what = "to fail a request";
+		block = msg->response.org_block;
+	} else if (msg->type == DM_USERSPACE_GET_VERSION) {
+		what = "to tell its version";
+	}
+	dmui_error(dmu, err, "the kernel refused %s (block %llu): %s", what,
+		   (unsigned long long)block, strerror(-err));
+	return block;
+}
+
+/* The message at out_start was refused: tell, and step over it. */
+static int skip_refused(struct dmu *dmu, int err)
+{
+	struct dmui_msg msg;
+	char why[sizeof(dmu->error)];
+	uint64_t block;
+	uint32_t id = 0;
+	ssize_t len;
+
+	len = dmui_decode(dmu->out + dmu->out_start, pending(dmu), &msg, why,
+			  sizeof(why));
+	if (len < 0) {
+		/* A write that ended inside a message, which no device does. */
+		dmu->ended = -EPROTO;
+		return dmui_error(dmu, -EPROTO, "unsent messages are garbled");
+	}
+	dmu->out_start += len;
+	dmu->counters.refused++;
+	if (msg.type == DM_USERSPACE_MAP_BLOCK_RESP) {
+		id = msg.response.id_of_req;
+		block = mapping_refused(dmu, &msg.response, err);
+	} else {
+		block = other_refused(dmu, &msg, err);
+	}
+	if (dmu->ops.refused)
+		dmu->ops.refused(dmu, id, block, err, dmu->ctx);
+	return 0;
+}
+
+/* ENODEV is a device the table does not name, or the target's end. */
+static bool hung_up(const struct dmu *dmu)
+{
+	struct pollfd fd = { .fd = dmu->fd };
+
+	return poll(&fd, 1, 0) == 1 && fd.revents & POLLHUP;
+}
+
+/* write() failed with @err. 0: carry on; *@refusal may have been set. */
+static int write_failed(struct dmu *dmu, int err, int *refusal)
+{
+	switch (err) {
+	case -EINTR:
+		return 0;
+	case -EPIPE:
+	case -ENODEV:
+		if (err == -EPIPE || hung_up(dmu)) {
+			dmu->out_start = dmu->out_end;
+			return dmui_error(dmu, -ENODEV,
+					  "the target has been removed");
+		}
+		err = -ENXIO;
+		break;
+	case -EINVAL:
+	case -ERANGE:
+	case -ENOMEM:
+	case -EFAULT:
+		break;
+	default:
+		return dmui_error(dmu, err, "cannot write to the kernel: %s",
+				  strerror(-err));
+	}
+	if (!*refusal)
+		*refusal = err;
+	return skip_refused(dmu, err);
+}
+
+/**
+ * dmui_flush() - write what has been gathered
+ * @dmu: the connection
+ * @refusal: set to the error of the first message refused, or to 0
+ *
+ * Does nothing inside itself (a refused callback): the write under way takes
+ * what was added.
+ *
+ * Return: 0 (refusals included); -ENODEV: the target is gone, and what was
+ * gathered is dropped; -EAGAIN, or another error that is not about a message:
+ * what is left stays gathered.
+ */
+int dmui_flush(struct dmu *dmu, int *refusal)
+{
+	ssize_t len;
+	int err = 0;
+
+	*refusal = 0;
+	if (dmu->flushing)
+		return 0;
+	dmu->flushing = true;
+	while (pending(dmu) && !err) {
+		len = write(dmu->fd, dmu->out + dmu->out_start, pending(dmu));
+		if (len > 0)
+			dmu->out_start += len;
+		else
+			err = write_failed(dmu, len ? -errno : -EIO, refusal);
+	}
+	dmu->flushing = false;
+	if (!pending(dmu)) {
+		dmu->out_start = 0;
+		dmu->out_end = 0;
+	}
+	return err;
+}
+
+/**
+ * dmu_flush() - write what has been gathered
+ * @dmu: the connection
+ *
+ * Not needed in a callback: dmu_dispatch() ends with one, in a single write
+ * for the whole batch. Where the kernel refuses a message, the rest is written
+ * all the same.
+ *
+ * Return: 0; the error of the first message that the kernel refused, -EINVAL,
+ * -ENXIO (a device that the table does not name), -ERANGE or -ENOMEM, each
+ * reported to dmu_ops.refused too; -ENODEV: the target has been removed;
+ * -EAGAIN: the transport is full (never the control device), poll for
+ * dmu_events(); another errno of write(): what is left stays gathered.
+ */
+int dmu_flush(struct dmu *dmu)
+{
+	int refusal;
+	int err = dmui_flush(dmu, &refusal);
+
+	return err ? err : refusal;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What the kernel says, one message at a time.
+ *
+ * Nothing unknown is sent without having been negotiated, so a message that
+ * makes no sense is the end of the connection: going on would be guessing
+ * where somebody's data lives. The kernel keeps what is unanswered.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	if (msg->id != DMUI_VERSION_ID ||
+	    msg->version.userspace_ver != DMUI_VERSION || dmu->version_known)
+		return dmui_error(dmu, -EPROTO,
+				  "the kernel tells its version to somebody else");
+	dmu->kernel_version = msg->version.kernel_ver;
+	dmu->version_known = true;
+	return 0;
+}
+
+static int receive_request(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	struct dmu_request req = {
+		.id = msg->id,
+		.block = msg->request.org_block,
+		.write = msg->request.flags & DMU_FLAG_WR,
+	};
+
+	if (!req.id)
+		return dmui_error(dmu, -EPROTO, "a request has no id");
+	dmu->counters.requests++;
+	/*
+	 * An id that is known belongs to a SYNC mapping whose I/O never came
+	 * (it was replaced first): the kernel has forgotten it and so do we.
+	 */
+	if (dmui_idmap_put(&dmu->requests, req.id, req.block, DMUI_ASKED)) {
+		/* A request that cannot be remembered is never answered. */
+		dmui_error(dmu, -ENOMEM, "no memory to remember a request");
+		return dmui_send_failed(dmu, req.id, req.block);
+	}
+	dmu->ops.map(dmu, &req, dmu->ctx);
+	return 0;
+}
+
+static int receive_sync(struct dmu *dmu, uint32_t id)
+{
+	struct dmui_id *entry = dmui_idmap_find(&dmu->requests, id);
+
+	if (!entry || entry->state != DMUI_SYNC_GIVEN)
+		return dmui_error(dmu, -EPROTO,
+				  "I/O is held for id %u, which was not mapped with SYNC",
+				  id);
+	entry->state = DMUI_SYNC_REPORTED;
+	dmu->ops.sync(dmu, id, entry->block, dmu->ctx);
+	return 0;
+}
+
+static int receive_invalidated(struct dmu *dmu, uint32_t id, bool mapped)
+{
+	struct dmui_id *entry = dmui_idmap_find(&dmu->invalidations, id);
+	uint64_t block;
+
+	if (!entry)
+		return dmui_error(dmu, -EPROTO,
+				  "nothing was invalidated with id %u", id);
+	block = entry->block;
+	dmui_idmap_del(&dmu->invalidations, id);
+	if (dmu->ops.invalidated)
+		dmu->ops.invalidated(dmu, block, mapped, dmu->ctx);
+	return 0;
+}
+
+static int receive_status(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	uint32_t id = msg->status.id_of_op;
+
+	if (id != msg->id)
+		return dmui_error(dmu, -EPROTO,
+				  "a status has two ids, %u and %u", msg->id,
+				  id);
+	switch (msg->status.status) {
+	case DM_USERSPACE_INVAL_COMPLETE:
+		return receive_invalidated(dmu, id, true);
+	case DM_USERSPACE_INVAL_FAILED:
+		return receive_invalidated(dmu, id, false);
+	case DM_USERSPACE_SYNC_COMPLETE:
+		return receive_sync(dmu, id);
+	}
+	return dmui_error(dmu, -EPROTO, "status code %u is unknown",
+			  msg->status.status);
+}
+
+/**
+ * dmui_receive() - act on one message from the kernel
+ * @dmu: the connection
+ * @msg: the message
+ *
+ * Calls the policy.
+ *
+ * Return: 0; -EPROTO and a sentence: the message makes no sense; or, where there
+ * is no memory to remember a request, as of dmui_send().
+ */
+int dmui_receive(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	switch (msg->type) {
+	case DM_USERSPACE_GET_VERSION:
+		return receive_version(dmu, msg);
+	case DM_USERSPACE_MAP_BLOCK_REQ:
+		return receive_request(dmu, msg);
+	case DM_USERSPACE_STATUS:
+		return receive_status(dmu, msg);
+	}
+	return dmui_error(dmu, -EPROTO,
+			  "the kernel sent a message of type %u, which only a daemon sends",
+			  msg->type);
+}
