@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Block devices, and files, which get a loop device with direct I/O.
+ *
+ * Such a loop device goes away by itself with its last user: a table that has
+ * been loaded, or, until then, our descriptor. There is nothing to undo.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/loop.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "dmuctl.h"
+
+/* The loop driver may be a module that nobody has needed so far. */
+static int loop_control(void)
+{
+	int fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		complain("/dev/loop-control: %s: is the loop driver there?",
+			 strerror(errno));
+	return fd;
+}
+
+/* 0, 1 where somebody else took that one, or -1. */
+static int loop_try(int control, int file, bool read_only, struct backing *b)
+{
+	struct loop_config config = {
+		.fd = (unsigned int)file,
+		.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO |
+				 (read_only ? LO_FLAGS_READ_ONLY : 0),
+	};
+	int nr = ioctl(control, LOOP_CTL_GET_FREE);
+	char path[32];
+	int r;
+
+	if (nr < 0)
+		return complain("no free loop device: %s", strerror(errno));
+	snprintf(path, sizeof(path), "/dev/loop%d", nr);
+	b->fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (b->fd < 0)
+		return complain("%s: %s", path, strerror(errno));
+	snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "%s", b->path);
+	r = ioctl(b->fd, LOOP_CONFIGURE, &config);
+	if (r && errno == EINVAL) {
+		/* Files of some filesystems, tmpfs among them, have none. */
+		config.info.lo_flags &= ~LO_FLAGS_DIRECT_IO;
+		r = ioctl(b->fd, LOOP_CONFIGURE, &config);
+	}
+	if (!r)
+		return 0;
+	r = errno;
+	close(b->fd);
+	b->fd = -1;
+	if (r == EBUSY)
+		return 1;
+	return complain("cannot attach %s to %s: %s", b->path, path,
+			strerror(r));
+}
+
+/* Is this the file behind a loop device, and may it not be used beside that? */
+static bool loop_clashes(int loop, const struct stat *file, bool read_only)
+{
+	struct loop_info64 info;
+
+	return !ioctl(loop, LOOP_GET_STATUS64, &info) &&
+	       info.lo_device == file->st_dev && info.lo_inode == file->st_ino &&
+	       !(read_only && info.lo_flags & LO_FLAGS_READ_ONLY);
+}
+
+/*
+ * Two loop devices on one file know nothing of each other: a store used twice
+ * would be destroyed. One that is only read may be used as often as one likes.
+ */
+static int check_unused(const char *path, int file, bool read_only)
+{
+	struct dirent *entry;
+	char node[300];
+	struct stat st;
+	int fd, r = 0;
+	DIR *dir;
+
+	if (fstat(file, &st))
+		return complain("%s: %s", path, strerror(errno));
+	dir = opendir("/sys/block");
+	while (dir && !r && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, "loop", 4))
+			continue;
+		snprintf(node, sizeof(node), "/dev/%s", entry->d_name);
+		fd = open(node, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		if (loop_clashes(fd, &st, read_only))
+			r = complain("%s is in use already, as %s", path, node);
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+	return r;
+}
+
+static int loop_attach(struct backing *b, int file, bool read_only)
+{
+	int control = loop_control();
+	int r = -1;
+
+	if (control < 0)
+		return -1;
+	do {
+		r = loop_try(control, file, read_only, b);
+	} while (r == 1);
+	close(control);
+	return r;
+}
+
+static int open_file(struct backing *b, bool read_only, uint64_t create_bytes)
+{
+	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+	int file = open(b->path, flags);
+	bool made = false;
+	int r = 0;
+
+	if (file < 0 && errno == ENOENT && create_bytes) {
+		file = open(b->path, flags | O_CREAT | O_EXCL, 0600);
+		made = file >= 0;
+	}
+	if (file < 0)
+		return complain("%s: %s", b->path, strerror(errno));
+	if (made && ftruncate(file, (off_t)create_bytes))
+		r = complain("%s: %s", b->path, strerror(errno));
+	if (!r)
+		r = check_unused(b->path, file, read_only);
+	if (!r)
+		r = loop_attach(b, file, read_only);
+	b->made = made;
+	close(file);
+	return r;
+}
+
+static int open_device(struct backing *b, bool read_only)
+{
+	b->fd = open(b->path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (b->fd < 0)
+		return complain("%s: %s", b->path, strerror(errno));
+	return 0;
+}
+
+static int describe(struct backing *b)
+{
+	struct stat st;
+
+	if (fstat(b->fd, &st) || ioctl(b->fd, BLKGETSIZE64, &b->bytes))
+		return complain("%s: %s", b->path, strerror(errno));
+	b->dev = st.st_rdev;
+	if (b->bytes < 512)
+		return complain("%s is empty", b->path);
+	return 0;
+}
+
+/**
+ * backing_open() - get hold of a block device, or of a file as one
+ * @b: gets it; to be closed with backing_close()
+ * @path: of the device or file
+ * @read_only: nothing will be written there
+ * @create_bytes: a file that is not there is made, sparse, with this size;
+ *	0: it is not
+ *
+ * Return: 0, or -1 after a sentence.
+ */
+int backing_open(struct backing *b, const char *path, bool read_only,
+		 uint64_t create_bytes)
+{
+	struct stat st;
+	int r;
+
+	memset(b, 0, sizeof(*b));
+	b->path = path;
+	b->fd = -1;
+	if (stat(path, &st))
+		st.st_mode = S_IFREG; /* open_file() says what is wrong */
+	if (S_ISBLK(st.st_mode))
+		r = open_device(b, read_only);
+	else if (S_ISREG(st.st_mode))
+		r = open_file(b, read_only, create_bytes);
+	else
+		r = complain("%s is neither a block device nor a file", path);
+	if (!r)
+		r = describe(b);
+	if (r)
+		backing_undo(b);
+	return r;
+}
+
+/**
+ * backing_undo() - whatever it was wanted for has failed
+ * @b: closed; a file that was made for it is removed
+ */
+void backing_undo(struct backing *b)
+{
+	if (b->made)
+		unlink(b->path);
+	backing_close(b);
+}
+
+/**
+ * backing_close() - let go of a device
+ * @b: of backing_open()
+ */
+void backing_close(struct backing *b)
+{
+	if (b->fd >= 0)
+		close(b->fd);
+	b->fd = -1;
+}
+
+/* The first line of a file in sysfs. */
+static bool read_line(const char *path, char *buf, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	bool ok = f && fgets(buf, (int)size, f);
+
+	if (f)
+		fclose(f);
+	if (ok)
+		buf[strcspn(buf, "\n")] = '\0';
+	return ok;
+}
+
+/* The file behind a loop device. */
+static bool loop_file(dev_t dev, char *buf, size_t size)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/loop/backing_file",
+		 major(dev), minor(dev));
+	return read_line(path, buf, size);
+}
+
+static void node_path(dev_t dev, char *buf, size_t size)
+{
+	char link[64], target[256];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(dev),
+		 minor(dev));
+	n = readlink(link, target, sizeof(target) - 1);
+	target[n < 0 ? 0 : n] = '\0';
+	snprintf(buf, size, "/dev/%s",
+		 strrchr(target, '/') ? strrchr(target, '/') + 1 : "?");
+}
+
+/**
+ * backing_name() - what a person would call a block device
+ * @dev: its number
+ * @buf: gets the path of the device, or of the file behind it
+ * @size: bytes there
+ */
+void backing_name(dev_t dev, char *buf, size_t size)
+{
+	if (!loop_file(dev, buf, size))
+		node_path(dev, buf, size);
+}
+
+static int grow_file(const char *path, uint64_t bytes)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	struct stat st;
+	int r = 0;
+
+	if (fd < 0 || fstat(fd, &st))
+		r = complain("%s: %s", path, strerror(errno));
+	else if ((uint64_t)st.st_size > bytes)
+		r = complain("%s has %jd bytes already, and is not made smaller",
+			     path, (intmax_t)st.st_size);
+	else if (ftruncate(fd, (off_t)bytes))
+		r = complain("%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+/**
+ * backing_grow() - let a device have the size that is behind it
+ * @dev: its number
+ * @name: of the mapped device, for messages
+ * @bytes: make the file behind it this large first; 0: leave it
+ *
+ * Return: 0, or -1 after a sentence.
+ */
+int backing_grow(dev_t dev, const char *name, uint64_t bytes)
+{
+	char file[4096], node[300];
+	int fd, r = 0;
+
+	if (!loop_file(dev, file, sizeof(file))) {
+		if (!bytes)
+			return 0;
+		node_path(dev, node, sizeof(node));
+		return complain("the store of %s is the device %s, not a file: make it larger by its own means, then leave out --size",
+				name, node);
+	}
+	if (bytes && grow_file(file, bytes))
+		return -1;
+	node_path(dev, node, sizeof(node));
+	fd = open(node, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, LOOP_SET_CAPACITY))
+		r = complain("%s: %s", node, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
