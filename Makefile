@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The one door: make help says what there is. Kernel builds read Kbuild, not this.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+
+TOP := $(CURDIR)
+BUILD := $(TOP)/build
+KVER ?= $(shell uname -r)
+KDIR ?= /lib/modules/$(KVER)/build
+
+# A build of its own for each kernel: sources are linked there, so that what
+# one kernel's build leaves behind is nothing to the next one's.
+MODULE_DIR := $(BUILD)/module/$(KVER)
+SOURCES := Kbuild $(wildcard *.c *.h) $(wildcard include/linux/*.h)
+
+## all: build the module for the running kernel, or for KVER=, and the tools
+all: module tools
+
+## module: build the module only
+module: $(SOURCES)
+	@selftests/need-headers "$(KDIR)" "$(KVER)"
+	@mkdir -p $(MODULE_DIR)/include/linux
+	@for f in $(SOURCES); do ln -sfn $(TOP)/$$f $(MODULE_DIR)/$$f; done
+	$(MAKE) -C $(KDIR) M=$(MODULE_DIR) modules
+
+## tools: build the library, the daemon, its policies and dmuctl
+tools:
+	$(MAKE) -C tools
+
+## install: install the tools, and the module by way of dkms if it is there
+install: tools
+	$(MAKE) -C tools install
+	selftests/dkms install
+
+## demo: see it work: a snapshot of a real filesystem, in a VM (installs what it needs)
+demo:
+	selftests/demo
+
+## check: lint, unit tests, and all selftests on both kernels (installs what it needs)
+check:
+	selftests/check
+
+## lint: checkpatch, sparse, W=1, shellcheck
+lint: ; selftests/check lint
+
+## unit: unit tests of the library, the daemon and the policies
+unit: ; selftests/check unit
+
+## shell: a shell in a VM, with the module loaded (KERNEL=6.1, 6.12 or a bzImage)
+shell:
+	selftests/shell $(KERNEL)
+
+## clean: remove what was built
+clean:
+	rm -rf $(BUILD)
+
+## help: this
+help:
+	@echo "dm-userspace: a device-mapper target whose blocks a daemon maps"
+	@echo
+	@sed -n 's/^## \([a-z]*\): /make \1\t/p' Makefile | expand -t 16
+	@echo
+	@echo "One test:       selftests/check 6.12 copy"
+	@echo "Another kernel: make KVER=6.1.0-56-amd64"
+
+.PHONY: all module tools install demo check lint unit shell clean help

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Sourced by the scripts that test with dmuctl, dmud and fio. They run in a VM
+# whose /tmp is a disk in memory.
+# shellcheck shell=bash
+
+# In an installed tree the helpers are beside the collection.
+# shellcheck source=/dev/null
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../kselftest/ktap_helpers.sh"
+
+work=$(mktemp -d /tmp/dmt.XXXXXX)
+cd "$work" || exit 1
+
+# NAME COMMAND...: a test that passes where the command does.
+check()
+{
+	local name=$1
+	shift
+
+	if "$@" > "$work/log" 2>&1; then
+		ktap_test_pass "$name"
+	else
+		sed 's/^/# /' "$work/log"
+		dmesg | tail -n 15 | sed 's/^/# /'
+		ktap_test_fail "$name"
+	fi
+}
+
+# A disk image with something in it: make_image FILE MEGABYTES
+make_image()
+{
+	dd if=/dev/urandom of="$1" bs=1M count="$2" status=none
+}
+
+# A member of the device's status, by its name alone: status_of NAME KEY
+status_of()
+{
+	dmuctl status --json "$1" | sed -n 's/^ *"'"$2"'": \([^,]*\),*$/\1/p'
+}
+
+# A number of the target's status line, by its place: counter_of NAME FIELD
+counter_of()
+{
+	local fields
+
+	read -ra fields < <(dmsetup status "$1")
+	echo "${fields[$2]}"
+}
+
+# Fields of the line, as dmsetup prints it, that tests look at.
+field_misses=7
+field_errors=13
+
+# What fio's jobs have in common. Verification reads everything back.
+verify()
+{
+	local device=$1
+	shift
+
+	fio --name=verify --filename="$device" --direct=1 --verify=crc32c \
+		--verify_fatal=1 --verify_dump=0 --randrepeat=1 --group_reporting \
+		--output-format=terse --output=/dev/null "$@"
+}

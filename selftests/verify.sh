@@ -1,0 +1,204 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Verified load on whole stacks: fio, the module, dmud with its policies.
+set -u
+# shellcheck source-path=SCRIPTDIR source=lib/tools.sh
+. "$(dirname "$(readlink -f "$0")")/tools.sh"
+
+mixed=(--bsrange=4k-64k --rw=randwrite --size=8M --iodepth=16 --ioengine=libaio)
+small=(--bs=512 --rw=randrw --size=512k --offset=9M --iodepth=2 --ioengine=libaio)
+large=(--bs=1M --rw=write --size=8M --iodepth=4 --ioengine=libaio)
+
+load_linear()
+{
+	make_image disk.img 16
+	dmuctl attach --policy linear --block-size "$1" --device disk.img lin || return
+	verify /dev/mapper/lin "${mixed[@]}" &&
+		verify /dev/mapper/lin "${small[@]}" &&
+		verify /dev/mapper/lin "${large[@]}" &&
+		verify /dev/mapper/lin "${mixed[@]}" --ioengine=io_uring &&
+		[[ $(counter_of lin $field_errors) == 0 ]]
+	local status=$?
+
+	dmuctl detach lin && return $status
+}
+
+# A load, then a restart, then the same load's data read again.
+load_cow()
+{
+	local status sum
+
+	rm -f store.cow
+	make_image origin.img 10
+	sum=$(sha256sum < origin.img)
+	dmuctl snapshot --origin origin.img --store store.cow --store-size 20M \
+		--block-size "$1" snap || return
+	verify /dev/mapper/snap "${mixed[@]}" &&
+		verify /dev/mapper/snap "${small[@]}" &&
+		verify /dev/mapper/snap "${mixed[@]}" --fsync=8
+	status=$?
+	dmuctl detach snap || return
+	((status == 0)) || return $status
+	dmuctl snapshot --origin origin.img --store store.cow snap || return
+	verify /dev/mapper/snap "${mixed[@]}" --fsync=8 --verify_only
+	status=$?
+	dmuctl detach snap && [[ $(sha256sum < origin.img) == "$sum" ]] &&
+		return $status
+}
+
+# What was not written still reads as the origin, also beside what was.
+partial_writes()
+{
+	local i status=0
+
+	rm -f store.cow
+	make_image origin.img 8
+	cp origin.img want.img
+	dmuctl snapshot --origin origin.img --store store.cow --store-size 32M \
+		--block-size 64k snap || return
+	for ((i = 3; i < 4000; i += 611)); do
+		for f in want.img /dev/mapper/snap; do
+			printf 'sector %d' $i | dd of=$f bs=512 seek=$i count=1 \
+				conv=notrunc,sync,fsync status=none
+		done
+	done
+	cmp want.img /dev/mapper/snap || status=1
+	dmuctl detach snap
+	return $status
+}
+
+# Each round somewhere else, so that there are always blocks nobody knows.
+load_until_done()
+{
+	local round=0
+
+	until [[ -e load.done ]]; do
+		verify /dev/mapper/snap "${mixed[@]}" --size=2M \
+			--offset=$((round++ % 64 * 2))M || return
+	done
+}
+
+kill_daemon()
+{
+	local seen=$1 misses
+
+	# Once this daemon has had something to do.
+	while kill -0 "$load" 2> /dev/null; do
+		misses=$(counter_of snap $field_misses)
+		((misses < seen + 20)) || break
+		dmsetup message snap 0 drop_idle
+	done
+	pkill -KILL -x dmud && dmuctl revive snap
+}
+
+# The daemon is killed again and again while a verified load runs.
+killed_again_and_again()
+{
+	local load kills status
+
+	for ((kills = 0; kills < 12; kills++)); do
+		((kills)) || {
+			load_until_done &
+			load=$!
+		}
+		kill_daemon "$(counter_of snap $field_misses)" || break
+		kill -0 "$load" || break
+	done
+	echo "$kills kills"
+	: > load.done
+	wait "$load"
+	status=$?
+	rm -f load.done
+	((kills == 12)) && return $status
+}
+
+killed_cow()
+{
+	local status sum
+
+	rm -f store.cow origin.img
+	truncate -s 128M origin.img
+	dd if=/dev/urandom of=origin.img bs=1M count=4 conv=notrunc status=none
+	sum=$(sha256sum < origin.img)
+	dmuctl snapshot --origin origin.img --store store.cow \
+		--store-size 200M --block-size 4k snap || return
+	killed_again_and_again
+	status=$?
+	dmuctl detach snap && [[ $(sha256sum < origin.img) == "$sum" ]] &&
+		return $status
+}
+
+killed_linear()
+{
+	local status
+
+	rm -f disk.img
+	truncate -s 128M disk.img
+	dmuctl attach --policy linear --device disk.img --block-size 4k snap ||
+		return
+	killed_again_and_again
+	status=$?
+	dmuctl detach snap && return $status
+}
+
+# A full store fails what needs room, keeps the rest, and goes on once grown.
+full_store()
+{
+	rm -f store.cow
+	make_image origin.img 16
+	dmuctl snapshot --origin origin.img --store store.cow --store-size 8M \
+		--block-size 4k snap || return
+	verify /dev/mapper/snap --rw=write --bs=64k --size=2M --do_verify=1 || return
+	! dd if=/dev/zero of=/dev/mapper/snap bs=64k seek=32 oflag=direct \
+		status=none || return
+	verify /dev/mapper/snap --rw=write --bs=64k --size=2M --verify_only || return
+	[[ $(status_of snap full) == true ]] || return
+	dmuctl grow --size 32M snap || return
+	dd if=/dev/zero of=/dev/mapper/snap bs=64k seek=32 count=200 oflag=direct \
+		status=none || return
+	verify /dev/mapper/snap --rw=write --bs=64k --size=2M --verify_only || return
+	dmuctl detach snap
+}
+
+# A filesystem, with what filesystems do: discard, flush, FUA, write-zeroes.
+filesystem()
+{
+	local status
+
+	rm -f store.cow
+	truncate -s 64M origin.img
+	mkfs.ext4 -q -F origin.img
+	mkdir -p mnt
+	dmuctl snapshot --origin origin.img --store store.cow --store-size 128M \
+		--block-size 16k snap || return
+	mount /dev/mapper/snap mnt &&
+		cp -r /usr/include/linux mnt/ && rm -r mnt/linux/netfilter* &&
+		fstrim mnt && sync && umount mnt
+	status=$?
+	((status == 0)) && fsck.ext4 -fn /dev/mapper/snap || status=1
+	dmuctl detach snap || return
+	dmuctl snapshot --origin origin.img --store store.cow snap || return
+	fsck.ext4 -fn /dev/mapper/snap &&
+		mount /dev/mapper/snap mnt &&
+		diff -rq -x 'netfilter*' /usr/include/linux mnt/linux &&
+		umount mnt || status=1
+	dmuctl detach snap
+	return $status
+}
+
+ktap_print_header
+ktap_set_plan 10
+check "linear, 4k blocks, mixed sizes and depths" load_linear 4k
+check "linear, 1m blocks" load_linear 1m
+check "cow, 4k blocks, and again after a restart" load_cow 4k
+check "cow, 64k blocks, and again after a restart" load_cow 64k
+check "cow, 512 byte blocks, and again after a restart" load_cow 512
+check "cow, parts of blocks" partial_writes
+check "cow, daemon killed again and again" killed_cow
+check "linear, daemon killed again and again" killed_linear
+check "cow, full store" full_store
+check "cow, a filesystem" filesystem
+cd /
+rm -rf "$work"
+ktap_finished
