@@ -170,7 +170,7 @@ struct dmu_flight {
 	struct dmu_epoch *current_epoch;
 	struct dmu_epoch epoch[2];
 	struct dmu_space *space;
-	spinlock_t lock;
+	spinlock_t lock; /* protects all below */
 	struct list_head waiters;
 	u64 seq;
 	u64 passed;
@@ -279,7 +279,7 @@ struct dmu_chains {
  * @recycled: highest stamp of a remap that was recycled
  */
 struct dmu_bucket {
-	spinlock_t lock;
+	spinlock_t lock; /* protects all of the bucket */
 	unsigned int nr_remaps;
 	bool crowded;
 	struct dmu_chains __rcu *chains;
@@ -663,10 +663,10 @@ struct dmu_space {
 	mempool_t change_pool;
 	unsigned int hand;
 
-	spinlock_t targets_lock;
+	spinlock_t targets_lock; /* protects the list, states and copies */
 	struct list_head targets;
 
-	spinlock_t work_lock;
+	spinlock_t work_lock; /* protects the lists for the worker */
 	struct bio_list issue;
 	struct bio_list again;
 	struct bio_list done;

@@ -62,9 +62,9 @@ struct dmu_node {
  */
 struct dmu_file {
 	struct dmu_peer *peer;
-	struct mutex read_lock;
-	struct mutex write_lock;
-	spinlock_t versions_lock;
+	struct mutex read_lock; /* one reader at a time */
+	struct mutex write_lock; /* one writer at a time */
+	spinlock_t versions_lock; /* protects versions */
 	struct list_head versions;
 	struct dmu_event events[DMU_CHUNK];
 	u8 out[DMU_CHUNK * DMU_MAX_OUT];

@@ -292,7 +292,7 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 
 	if (!space)
 		return ERR_PTR(-ENOMEM);
-	space->wq = alloc_workqueue("dm_userspace/%s", WQ_MEM_RECLAIM, 0, key);
+	space->wq = alloc_workqueue("dm_userspace", WQ_MEM_RECLAIM, 0);
 	if (!space->wq)
 		goto bad_wq;
 	space->kcopyd = dm_kcopyd_client_create(&dm_kcopyd_throttle);

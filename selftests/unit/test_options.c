@@ -67,7 +67,9 @@ static void defaults(void **state)
 static void everything(void **state)
 {
 	(void)state;
-	assert_int_equal(parse("-o a=1 --plugin-dir /p --foreground vol1 --ready-fd 1 --option=b=2=3 --pid-file /f -p ./x.so --socket /s --log-level debug -o c="),
+	assert_int_equal(parse("-o a=1 --plugin-dir /p --foreground vol1 "
+			       "--ready-fd 1 --option=b=2=3 --pid-file /f "
+			       "-p ./x.so --socket /s --log-level debug -o c="),
 			 -1);
 	assert_string_equal(opts.device, "vol1");
 	assert_string_equal(opts.policy, "./x.so");

@@ -100,7 +100,7 @@ static uint64_t write_block(struct served *d, uint64_t block)
 	return a.m.dst_sector;
 }
 
-/* From the request to the acknowledgement. */
+/* From the request to the acknowledgment. */
 static uint64_t store_block(struct served *d, uint64_t block)
 {
 	uint64_t sector = write_block(d, block);
@@ -273,7 +273,7 @@ static void an_unknown_block_is_not_acknowledged(void **ctx)
 	assert_int_equal(fake.logged[LOG_ERR], 1);
 }
 
-static void an_acknowledgement_that_cannot_be_sent_is_repeated(void **ctx)
+static void an_acknowledgment_that_cannot_be_sent_is_repeated(void **ctx)
 {
 	struct served *d = *ctx;
 
@@ -627,7 +627,7 @@ int main(void)
 		POLICY_TEST(a_batch_is_one_commit),
 		POLICY_TEST(every_id_that_is_reported_is_acknowledged),
 		POLICY_TEST(an_unknown_block_is_not_acknowledged),
-		POLICY_TEST(an_acknowledgement_that_cannot_be_sent_is_repeated),
+		POLICY_TEST(an_acknowledgment_that_cannot_be_sent_is_repeated),
 		POLICY_TEST(more_reports_than_can_be_held),
 		POLICY_TEST(a_full_store_fails_new_writes_only),
 		POLICY_TEST(a_grown_store_goes_on),
