@@ -48,8 +48,8 @@ counter_of()
 }
 
 # Fields of the line, as dmsetup prints it, that tests look at.
-field_misses=7
-field_errors=13
+# shellcheck disable=SC2034
+field_misses=7 field_errors=13
 
 # What fio's jobs have in common. Verification reads everything back.
 verify()

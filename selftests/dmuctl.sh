@@ -1,0 +1,250 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# dmuctl as a person uses it: what it does, what it says when it cannot, and that
+# nothing is left behind then.
+set -u
+# shellcheck source-path=SCRIPTDIR source=lib/tools.sh
+. "$(dirname "$(readlink -f "$0")")/tools.sh"
+
+truncate -s 16M origin.img
+make_image other.img 16
+
+# What a failed command may have left: devices, loops, daemons, sockets, nodes.
+leftovers()
+{
+	dmsetup ls --target userspace | grep -v '^No devices'
+	losetup -n -O NAME,BACK-FILE
+	pgrep -a dmud
+	find /run/dm-userspace -type s 2> /dev/null
+	find /dev -name 'dm-userspace*'
+}
+
+# STATUS REGEX COMMAND...: it fails so, says one sentence like that, and leaves
+# everything as it was.
+refused()
+{
+	local status=$1 regex=$2 before said got
+	shift 2
+
+	before=$(leftovers)
+	said=$("$@" 2>&1)
+	got=$?
+	printf '%s: status %d, said: %s\n' "$*" $got "$said"
+	((got == status)) || return 1
+	[[ $(wc -l <<< "$said") == 1 ]] || return 1
+	grep -Eq -- "$regex" <<< "$said" || return 1
+	[[ $(leftovers) == "$before" ]] || {
+		leftovers
+		return 1
+	}
+}
+
+snapshot()
+{
+	dmuctl snapshot --origin origin.img --store store.cow "$@"
+}
+
+bad_commands()
+{
+	refused 2 'which command' dmuctl &&
+		refused 2 'no command frobnicate' dmuctl frobnicate &&
+		refused 2 'needs --origin and --store' dmuctl snapshot work &&
+		refused 2 'needs one NAME' dmuctl snapshot --origin a --store b &&
+		refused 2 'power of two' snapshot --block-size 5000 work &&
+		refused 2 'is a size such as' snapshot --store-size 1x work &&
+		refused 2 'slashes' snapshot a/b &&
+		refused 2 '1 to 100' snapshot "$(printf 'x%.0s' {1..101})" &&
+		refused 2 'is a size such as' dmuctl grow --size 0 work &&
+		refused 2 'needs one NAME' dmuctl status &&
+		refused 1 'no mapped device nosuch' dmuctl status nosuch &&
+		refused 1 'no mapped device nosuch' dmuctl detach nosuch &&
+		refused 1 'no mapped device nosuch' dmuctl grow nosuch &&
+		refused 1 'no mapped device nosuch' dmuctl revive nosuch
+}
+
+bad_files()
+{
+	mkfs.ext4 -q -F other.img && : > empty.img || return
+	refused 1 'nosuch.img: No such file' \
+		dmuctl snapshot --origin nosuch.img --store other.img work &&
+		refused 1 'no store store.cow: --store-size' snapshot work &&
+		refused 1 'are the same' \
+			dmuctl snapshot --origin other.img --store other.img work &&
+		refused 1 'holds something' \
+			dmuctl snapshot --origin origin.img --store other.img work &&
+		refused 1 'too small|no room' snapshot --store-size 4096 work &&
+		[[ ! -e store.cow ]] &&
+		refused 1 'is empty' \
+			dmuctl snapshot --origin empty.img --store other.img work &&
+		refused 1 'neither a block device nor a file' \
+			dmuctl snapshot --origin /dev/null --store other.img work &&
+		refused 1 'neither a block device nor a file' \
+			dmuctl snapshot --origin /tmp --store other.img work &&
+		fsck.ext4 -fn other.img
+}
+
+# A policy that does not want these devices, or that is not there.
+bad_policies()
+{
+	refused 1 'nosuch' dmuctl attach --policy nosuch --device other.img vol &&
+		refused 1 'two devices' dmuctl attach --policy cow --device other.img vol &&
+		refused 1 'no such option|option' \
+			dmuctl attach --policy linear --device other.img -o x=y vol
+}
+
+help_and_version()
+{
+	local command
+
+	for command in '' snapshot grow attach detach list status revive; do
+		# shellcheck disable=SC2086 # the empty one is no word
+		dmuctl $command --help | grep -q '^Usage: dmuctl' || return
+	done
+	dmuctl --version | grep -q '^dmuctl [0-9]'
+}
+
+a_snapshot()
+{
+	[[ $(dmuctl list) == 'There are no dm-userspace devices.' ]] || return
+	[[ $(snapshot --store-size 32M --block-size 4k work) == /dev/mapper/work ]] ||
+		return
+	dmuctl list | grep -Eq '^work +cow +16M +4K +served$' || return
+	dmuctl list --json | python3 -c 'import json, sys
+[d] = json.load(sys.stdin)
+assert d["name"] == "work" and d["size"] == 16 << 20 and d["block_size"] == 4096, d
+assert d["state"] == "served" and d["policy"] == "cow", d' || return
+	dmuctl status --json work | python3 -c 'import json, sys
+d = json.load(sys.stdin)
+assert d["daemon"]["policy_status"]["blocks_used"] == 0, d
+assert d["kernel"]["remaps"] >= 0 and d["path"] == "/dev/mapper/work", d' || return
+	dmuctl status work | grep -q 'origin.img' || return
+	[[ $(stat -c '%a %u' /dev/dm-userspace*) == '600 0' ]]
+}
+
+# While it is there.
+clashes()
+{
+	refused 1 'a mapped device work already' snapshot work &&
+		refused 1 'store.cow is in use already' snapshot twin &&
+		refused 1 'origin.img is in use already' \
+			dmuctl snapshot --origin other.img --store origin.img twin &&
+		refused 1 'store.cow is in use already' \
+			dmuctl attach --policy linear --device store.cow twin &&
+		refused 1 'serves|in use|already' dmuctl revive work || return
+	exec 9< /dev/mapper/work
+	refused 1 'in use .1 have it open.: unmount' dmuctl detach work
+	local status=$?
+
+	exec 9<&-
+	return $status
+}
+
+# One origin may have several snapshots, and each is its own.
+two_snapshots()
+{
+	dmuctl snapshot --origin origin.img --store store2.cow --store-size 32M twin ||
+		return
+	printf one | dd of=/dev/mapper/work conv=sync,fsync bs=512 status=none
+	printf two | dd of=/dev/mapper/twin conv=sync,fsync bs=512 status=none
+	[[ $(head -c 3 /dev/mapper/work) == one ]] &&
+		[[ $(head -c 3 /dev/mapper/twin) == two ]] &&
+		dmuctl detach twin
+}
+
+# The daemon dies; I/O that needs it waits, and goes on with the next.
+revive()
+{
+	pkill -KILL -x dmud || return
+	dmuctl list | grep -q 'no daemon' || return
+	dmuctl status work | grep -q 'does not answer' || return
+	dd if=/dev/urandom of=/dev/mapper/work bs=4k seek=100 count=4 oflag=direct \
+		status=none &
+	dmuctl revive work && wait $! && dmuctl list | grep -q served
+}
+
+geometry_is_kept()
+{
+	dmuctl detach work || return
+	refused 1 'blocks of 4096 bytes, not 65536' snapshot --block-size 64k work || return
+	truncate -s 24M larger.img
+	refused 1 'sectors' dmuctl snapshot --origin larger.img --store store.cow work ||
+		return
+	snapshot work && [[ $(head -c 3 /dev/mapper/work) == one ]]
+}
+
+# Interrupted while the daemon is starting: it is kept from it by a lock.
+interrupted()
+{
+	dmuctl detach work || return
+	local before pid
+
+	before=$(leftovers)
+	dmuctl snapshot --origin origin.img --store store.cow slow > out 2>&1 &
+	pid=$!
+	kill -INT $pid 2> /dev/null
+	wait $pid
+	if [[ $(dmsetup ls --target userspace) == slow* ]]; then
+		echo "it was too late to interrupt"
+		dmuctl detach slow || return
+	fi
+	[[ $(leftovers) == "$before" ]]
+}
+
+by_device()
+{
+	local a b status
+
+	a=$(losetup -f --show origin.img) && b=$(losetup -f --show store.cow) || return
+	dmsetup create base --table "0 65536 linear $b 0" &&
+		dmuctl snapshot --origin "$a" --store /dev/mapper/base work &&
+		[[ $(head -c 3 /dev/mapper/work) == one ]] &&
+		refused 1 'leave out --size' dmuctl grow --size 64M work &&
+		truncate -s 48M store.cow && losetup -c "$b" &&
+		dmsetup load base --table "0 98304 linear $b 0" &&
+		dmsetup resume base && dmuctl grow work &&
+		(($(status_of work store_bytes) == 48 << 20)) &&
+		dmuctl detach work
+	status=$?
+	dmsetup remove base
+	losetup -d "$a" "$b"
+	return $status
+}
+
+force_overwrites()
+{
+	dmuctl snapshot --origin origin.img --store other.img --force work &&
+		dmuctl detach work
+}
+
+nothing_left()
+{
+	local left
+
+	left=$(leftovers)
+	[[ -z $left ]] || {
+		echo "$left"
+		return 1
+	}
+}
+
+ktap_print_header
+ktap_set_plan 14
+check "wrong command lines are refused" bad_commands
+check "files that will not do are refused, and kept" bad_files
+check "what the policy refuses is undone" bad_policies
+check "every command has help" help_and_version
+check "a snapshot, its list and its status" a_snapshot
+check "what is in use is not used twice" clashes
+check "two snapshots of one origin" two_snapshots
+check "revive starts a new daemon" revive
+check "a store keeps its geometry and its contents" geometry_is_kept
+check "an interruption undoes what was done" interrupted
+check "block devices as origin and store" by_device
+check "--force overwrites something else" force_overwrites
+check "nothing is left at the end" nothing_left
+check "without root it says so" refused 1 'you have to be root' \
+	setpriv --reuid=65534 --clear-groups dmuctl list
+cd /
+rm -rf "$work"
+ktap_finished
