@@ -8,6 +8,7 @@
 
 #include <linux/blkdev.h>
 #include <linux/device/class.h>
+#include <linux/shrinker.h>
 #include <linux/version.h>
 
 /* 6.2 made the device that a class's devnode is given const. */
@@ -47,5 +48,68 @@ static inline void dmu_limit_discard(struct queue_limits *limits,
 	limits->max_hw_discard_sectors = sectors;
 	limits->max_discard_sectors = sectors;
 }
+
+/* 6.7 made shrinkers objects of their own, with a pointer for their user. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 7, 0)
+struct dmu_shrinker {
+	struct shrinker shrinker;
+	void *private_data;
+};
+
+static inline void *dmu_shrinker_data(struct shrinker *shrinker)
+{
+	return container_of(shrinker, struct dmu_shrinker,
+			    shrinker)->private_data;
+}
+
+static inline int dmu_shrinker_start(struct dmu_shrinker *s, void *data,
+				     unsigned long (*count)(struct shrinker *,
+							    struct shrink_control *),
+				     unsigned long (*scan)(struct shrinker *,
+							   struct shrink_control *))
+{
+	s->private_data = data;
+	s->shrinker.count_objects = count;
+	s->shrinker.scan_objects = scan;
+	s->shrinker.seeks = DEFAULT_SEEKS;
+	return register_shrinker(&s->shrinker, "dm-userspace");
+}
+
+static inline void dmu_shrinker_stop(struct dmu_shrinker *s)
+{
+	unregister_shrinker(&s->shrinker);
+}
+
+#else
+struct dmu_shrinker {
+	struct shrinker *shrinker;
+};
+
+static inline void *dmu_shrinker_data(struct shrinker *shrinker)
+{
+	return shrinker->private_data;
+}
+
+static inline int dmu_shrinker_start(struct dmu_shrinker *s, void *data,
+				     unsigned long (*count)(struct shrinker *,
+							    struct shrink_control *),
+				     unsigned long (*scan)(struct shrinker *,
+							   struct shrink_control *))
+{
+	s->shrinker = shrinker_alloc(0, "dm-userspace");
+	if (!s->shrinker)
+		return -ENOMEM;
+	s->shrinker->private_data = data;
+	s->shrinker->count_objects = count;
+	s->shrinker->scan_objects = scan;
+	shrinker_register(s->shrinker);
+	return 0;
+}
+
+static inline void dmu_shrinker_stop(struct dmu_shrinker *s)
+{
+	shrinker_free(s->shrinker);
+}
+#endif
 
 #endif /* DM_USER_COMPAT_H */

@@ -18,6 +18,7 @@
 #ifndef DM_USER_H
 #define DM_USER_H
 
+#include "compat.h"
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
 #include <linux/dm-kcopyd.h>
@@ -309,6 +310,8 @@ void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
 unsigned long dmu_remaps_count(struct dmu_space *space);
 unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 				 bool all);
+int dmu_shrink_start(struct dmu_space *space);
+void dmu_shrink_stop(struct dmu_space *space);
 void dmu_remaps_grow(struct dmu_space *space);
 
 /* --- request: a block that waits for a daemon ----------------------------- */
@@ -618,6 +621,7 @@ struct dmu_counters {
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
  * @hand: bucket at which recycling goes on
+ * @shrinker: gives remaps back when memory is short
  * @targets_lock: protects @targets, their state and their copies
  * @targets: struct dmu_target.node
  * @work_lock: protects @issue, @again and @done
@@ -661,7 +665,8 @@ struct dmu_space {
 	atomic_t copying;
 	mempool_t remap_pool;
 	mempool_t change_pool;
-	unsigned int hand;
+	atomic_t hand;
+	struct dmu_shrinker shrinker;
 
 	spinlock_t targets_lock; /* protects the list, states and copies */
 	struct list_head targets;

@@ -7,7 +7,6 @@
  * for what they mean and how the calls behave.
  */
 #include "dm-user.h"
-#include "compat.h"
 #include <linux/cdev.h>
 #include <linux/dm-userspace.h>
 #include <linux/fs.h>

@@ -346,7 +346,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
  * A clock hand goes round the buckets; a remap used since it last came by is
  * passed over once. They come back to the pool after an RCU grace period.
  *
- * Context: one caller at a time for each space without @all; may sleep.
+ * Context: may sleep.
  * Return: how many were taken.
  */
 unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
@@ -356,13 +356,54 @@ unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 	unsigned long done = 0;
 
 	while (turns-- && done < nr) {
-		unsigned int i = all ? turns : space->hand++ % DMU_BUCKETS;
+		unsigned int i = turns;
+
+		if (!all)
+			i = (unsigned int)atomic_inc_return(&space->hand);
+		i %= DMU_BUCKETS;
 
 		done += recycle_bucket(space, &space->buckets[i], nr - done,
 				       all);
 		cond_resched();
 	}
 	return done;
+}
+
+static unsigned long shrink_count(struct shrinker *shrinker,
+				  struct shrink_control *sc)
+{
+	return dmu_remaps_count(dmu_shrinker_data(shrinker)) ?: SHRINK_EMPTY;
+}
+
+static unsigned long shrink_scan(struct shrinker *shrinker,
+				 struct shrink_control *sc)
+{
+	return dmu_remaps_recycle(dmu_shrinker_data(shrinker), sc->nr_to_scan,
+				  false) ?: SHRINK_STOP;
+}
+
+/**
+ * dmu_shrink_start() - give remaps back when memory is short
+ * @space: of the key; all else of it has been made
+ *
+ * Context: may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int dmu_shrink_start(struct dmu_space *space)
+{
+	return dmu_shrinker_start(&space->shrinker, space, shrink_count,
+				  shrink_scan);
+}
+
+/**
+ * dmu_shrink_stop() - no more; none is under way after this
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_shrink_stop(struct dmu_space *space)
+{
+	dmu_shrinker_stop(&space->shrinker);
 }
 
 static struct dmu_chains *chains_alloc(unsigned int bits)

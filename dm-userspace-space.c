@@ -223,6 +223,7 @@ static void space_release_work(struct work_struct *work)
 	struct dmu_space *space = container_of(work, struct dmu_space,
 					       release_work);
 
+	dmu_shrink_stop(space);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
 	destroy_workqueue(space->wq);
@@ -309,6 +310,9 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 	r = dmu_flight_init(&space->flight[WRITE], space);
 	if (r)
 		goto bad_writes;
+	r = dmu_shrink_start(space);
+	if (r)
+		goto bad_shrinker;
 	r = dmu_transport->open(space);
 	if (r)
 		goto bad_transport;
@@ -316,6 +320,8 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 	return space;
 
 bad_transport:
+	dmu_shrink_stop(space);
+bad_shrinker:
 	dmu_flight_exit(&space->flight[WRITE]);
 bad_writes:
 	dmu_flight_exit(&space->flight[READ]);

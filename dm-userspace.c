@@ -7,7 +7,6 @@
  *	<start> <length> userspace <key> <block size in bytes> <device>...
  */
 #include "dm-user.h"
-#include "compat.h"
 #include <linux/ctype.h>
 #include <linux/init.h>
 #include <linux/log2.h>
