@@ -193,9 +193,12 @@ static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
 	request->id.id = 0;
 	request->id.kind = DMU_ID_REQUEST;
 	request->change = dmu_change_alloc(space, true);
-	request->remap = NULL;
-	if (request->change)
-		request->remap = dmu_remap_alloc(space, true);
+	request->remap = request->change ? dmu_remap_alloc(space, true) : NULL;
+	if (!request->remap && request->change) {
+		/* All or nothing: what one keeps, another may starve for. */
+		mempool_free(request->change, &space->change_pool);
+		request->change = NULL;
+	}
 	hlist_add_head(&request->node, &bucket->requests);
 
 	spin_lock(&space->lock);
@@ -287,9 +290,7 @@ static bool fund_one(struct dmu_space *space, struct dmu_remap **remap,
 					   queue);
 	if (request) {
 		request_leave(space, request);
-		/* It may have been given a change, but no remap, at first. */
-		if (!request->change)
-			swap(request->change, *change);
+		swap(request->change, *change);
 		swap(request->remap, *remap);
 		request_enter(space, request, DMU_REQUEST_UNREAD, NULL);
 	}
