@@ -182,3 +182,36 @@ bool dmt_barrier(int fd)
 	return !write_whole(fd, DM_USERSPACE_GET_VERSION, 77, &v, sizeof(v)) &&
 	       dmt_expect(fd, DM_USERSPACE_GET_VERSION, &msg);
 }
+
+/* --- several messages in one write ----------------------------------------------- */
+
+void dmt_batch_add(struct dmt_batch *batch, uint32_t type, uint32_t id,
+		   const void *payload, uint32_t len)
+{
+	struct dmu_msg_header header = {
+		.msg_type = type, .payload_len = len, .id = id,
+	};
+
+	if (batch->len + sizeof(header) + len > sizeof(batch->bytes))
+		errx(1, "a batch is full");
+	memcpy(batch->bytes + batch->len, &header, sizeof(header));
+	memcpy(batch->bytes + batch->len + sizeof(header), payload, len);
+	batch->len += sizeof(header) + len;
+}
+
+void dmt_batch_map(struct dmt_batch *batch, uint32_t id,
+		   const struct dmt_map *map)
+{
+	struct dmu_msg_map_response r;
+
+	dmt_response(&r, id, map);
+	dmt_batch_add(batch, DM_USERSPACE_MAP_BLOCK_RESP, id, &r, sizeof(r));
+}
+
+/* Bytes written, or a negative errno. */
+ssize_t dmt_batch_write(int fd, const struct dmt_batch *batch)
+{
+	ssize_t n = write(fd, batch->bytes, batch->len);
+
+	return n < 0 ? -errno : n;
+}

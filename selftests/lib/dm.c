@@ -6,10 +6,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libdevmapper.h>
+#include <linux/dm-ioctl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+
+#define DM_DIR_CONTROL "/dev/mapper/control"
 
 static void quiet(int level, const char *file, int line, int dm_errno,
 		  const char *fmt, ...)
@@ -50,6 +55,76 @@ int dmt_dm_create(const char *name)
 }
 
 /**
+ * dmt_dm_load_lines() - load a table
+ * @name: of the device
+ * @lines: of the table
+ * @nr: how many
+ * @read_only: the mode it is loaded in
+ */
+int dmt_dm_load_lines(const char *name, const struct dmt_line *lines,
+		      unsigned int nr, bool read_only)
+{
+	struct dm_task *task = task_make(DM_DEVICE_RELOAD, name);
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (!dm_task_add_target(task, lines[i].start, lines[i].sectors,
+					lines[i].type, lines[i].params))
+			errx(1, "libdevmapper: no memory");
+	if (read_only)
+		dm_task_set_ro(task);
+	return task_run(task);
+}
+
+/**
+ * dmt_dm_load_raw() - load a table without libdevmapper's help
+ * @name: of the device
+ * @lines: of the table
+ * @nr: how many
+ *
+ * The kernel takes what follows a backslash as it is; libdevmapper doubles each
+ * backslash, so that such lines do not get past it.
+ */
+int dmt_dm_load_raw(const char *name, const struct dmt_line *lines,
+		    unsigned int nr)
+{
+	size_t size = sizeof(struct dm_ioctl), at = size;
+	struct dm_target_spec spec;
+	struct dm_ioctl *dmi;
+	unsigned int i;
+	int fd, r;
+
+	for (i = 0; i < nr; i++)
+		size += sizeof(spec) + strlen(lines[i].params) + 8;
+	dmi = calloc(1, size);
+	fd = open(DM_DIR_CONTROL, O_RDWR | O_CLOEXEC);
+	if (!dmi || fd < 0)
+		err(1, DM_DIR_CONTROL);
+	dmi->version[0] = DM_VERSION_MAJOR;
+	dmi->data_size = (uint32_t)size;
+	dmi->data_start = (uint32_t)at;
+	dmi->target_count = nr;
+	snprintf(dmi->name, sizeof(dmi->name), "%s", name);
+	for (i = 0; i < nr; i++) {
+		memset(&spec, 0, sizeof(spec));
+		spec.sector_start = lines[i].start;
+		spec.length = lines[i].sectors;
+		/* Aligned, and with a zero at the end. */
+		spec.next = (uint32_t)(sizeof(spec) +
+				       (strlen(lines[i].params) & ~7ul) + 8);
+		snprintf(spec.target_type, sizeof(spec.target_type), "%s",
+			 lines[i].type);
+		memcpy((char *)dmi + at, &spec, sizeof(spec));
+		strcpy((char *)dmi + at + sizeof(spec), lines[i].params);
+		at += spec.next;
+	}
+	r = ioctl(fd, DM_TABLE_LOAD, dmi) ? -errno : 0;
+	close(fd);
+	free(dmi);
+	return r;
+}
+
+/**
  * dmt_dm_load() - load a table of one line
  * @name: of the device
  * @start: of the line, in sectors
@@ -60,11 +135,9 @@ int dmt_dm_create(const char *name)
 int dmt_dm_load(const char *name, uint64_t start, uint64_t sectors,
 		const char *type, const char *params)
 {
-	struct dm_task *task = task_make(DM_DEVICE_RELOAD, name);
+	struct dmt_line line = { start, sectors, type, params };
 
-	if (!dm_task_add_target(task, start, sectors, type, params))
-		errx(1, "libdevmapper: no memory");
-	return task_run(task);
+	return dmt_dm_load_lines(name, &line, 1, false);
 }
 
 int dmt_dm_resume(const char *name)
@@ -138,6 +211,19 @@ int dmt_dm_open(const char *name, int flags)
 
 	snprintf(path, sizeof(path), "%s/%s", dm_dir(), name);
 	return open(path, flags | O_CLOEXEC);
+}
+
+/* The number of a device, with a table or without. */
+dev_t dmt_dm_dev(const char *name)
+{
+	struct dm_task *task = task_make(DM_DEVICE_INFO, name);
+	struct dm_info info;
+
+	if (!dm_task_run(task) || !dm_task_get_info(task, &info) ||
+	    !info.exists)
+		errx(1, "there is no device %s", name);
+	dm_task_destroy(task);
+	return makedev(info.major, info.minor);
 }
 
 /* --- status -------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #define DMT_H
 
 #include <linux/dm-userspace.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,7 +19,7 @@
 
 #define DMT_BLOCK	4096u	/* bytes: block size of most tests */
 #define DMT_SECTORS	(DMT_BLOCK / 512)
-#define DMT_PATIENCE	30000	/* ms */
+#define DMT_PATIENCE	20000	/* ms */
 
 /* --- disks ------------------------------------------------------------------ */
 
@@ -51,6 +52,19 @@ void dmt_pattern(void *buf, size_t len, uint64_t block, int seed);
 int dmt_dm_create(const char *name);
 int dmt_dm_load(const char *name, uint64_t start, uint64_t sectors,
 		const char *type, const char *params);
+
+/* A line of a table, in the words of dm_task_add_target(). */
+struct dmt_line {
+	uint64_t start;
+	uint64_t sectors;
+	const char *type;
+	const char *params;
+};
+
+int dmt_dm_load_lines(const char *name, const struct dmt_line *lines,
+		      unsigned int nr, bool read_only);
+int dmt_dm_load_raw(const char *name, const struct dmt_line *lines,
+		    unsigned int nr);
 int dmt_dm_resume(const char *name);
 int dmt_dm_suspend(const char *name, bool noflush);
 int dmt_dm_remove(const char *name);
@@ -59,6 +73,7 @@ int dmt_dm_clear(const char *name);
 void dmt_dm_status(const char *name, bool inactive, char *buf, size_t len);
 void dmt_dm_table(const char *name, char *buf, size_t len);
 int dmt_dm_open(const char *name, int flags);
+dev_t dmt_dm_dev(const char *name);
 
 /* Counters of the status line, by their place behind the device number. */
 enum dmt_counter {
@@ -121,6 +136,91 @@ int dmt_sync_done(int fd, uint32_t id);
 int dmt_invalidate(int fd, uint32_t id, uint64_t block);
 bool dmt_barrier(int fd);
 
+/**
+ * struct dmt_batch - messages for one write
+ * @len: bytes
+ * @bytes: the messages, without padding
+ */
+struct dmt_batch {
+	size_t len;
+	uint8_t bytes[1 << 17];
+};
+
+void dmt_batch_add(struct dmt_batch *batch, uint32_t type, uint32_t id,
+		   const void *payload, uint32_t len);
+void dmt_batch_map(struct dmt_batch *batch, uint32_t id,
+		   const struct dmt_map *map);
+ssize_t dmt_batch_write(int fd, const struct dmt_batch *batch);
+
+/* --- a daemon that answers by itself ------------------------------------------------ */
+
+#define DMT_MAX_SERVED	8
+
+/* A control device, O_NONBLOCK, and where all of its blocks live. */
+struct dmt_served {
+	int fd;
+	dev_t dst;
+};
+
+/**
+ * struct dmt_server - a thread that serves control devices
+ * @served: which
+ * @nr: how many
+ * @stop: tells it to end
+ * @thread: itself
+ */
+struct dmt_server {
+	struct dmt_served served[DMT_MAX_SERVED];
+	unsigned int nr;
+	int stop;
+	pthread_t thread;
+};
+
+void dmt_server_start(struct dmt_server *server);
+void dmt_server_stop(struct dmt_server *server);
+
+/* --- threads that sleep in a call -------------------------------------------------- */
+
+/**
+ * struct dmt_sleeper - a thread in read() or poll()
+ * @fd: of which file
+ * @poll: it polls
+ * @events: what for
+ * @tid: of the thread
+ * @thread: likewise
+ * @over: it has ended, and been joined
+ * @result: what it got
+ * @msg: what it read
+ */
+struct dmt_sleeper {
+	int fd;
+	bool poll;
+	short events;
+	pid_t tid;
+	pthread_t thread;
+	bool over;
+	ssize_t result;
+	struct dmt_msg msg;
+};
+
+void dmt_sleeper_read(struct dmt_sleeper *s, int fd);
+void dmt_sleeper_poll(struct dmt_sleeper *s, int fd, short events);
+ssize_t dmt_sleeper_wait(struct dmt_sleeper *s);
+
+/* --- the kernel's log ---------------------------------------------------------------- */
+
+int dmt_log_open(void);
+void dmt_log_take(int fd, char *buf, size_t len);
+
+/* --- the module ---------------------------------------------------------------------- */
+
+long dmt_module_refs(void);
+int dmt_module_remove(void);
+int dmt_module_insert(void);
+const void *dmt_module_file(size_t *len);
+unsigned int dmt_controls(void);
+unsigned int dmt_workers(void);
+
 /* --- I/O beside the test ---------------------------------------------------------- */
 
 enum dmt_op { DMT_READ, DMT_WRITE, DMT_WRITE_FUA, DMT_FSYNC, DMT_DISCARD,
@@ -130,9 +230,12 @@ struct dmt_io;
 
 struct dmt_io *dmt_io(int fd, enum dmt_op op, uint64_t offset, size_t len,
 		      int seed);
+struct dmt_io *dmt_io_now(int fd, enum dmt_op op, uint64_t offset, size_t len,
+			  int seed);
 bool dmt_io_done(struct dmt_io *io);
 int dmt_io_wait(struct dmt_io *io);
 bool dmt_io_matches(const struct dmt_io *io, int seed);
+const void *dmt_io_buf(const struct dmt_io *io);
 void dmt_io_free(struct dmt_io *io);
 int dmt_io_result(struct dmt_io *io);
 

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What sysfs says of a device, and of the module. */
+#define _GNU_SOURCE
+#include "sysfs.h"
+#include <err.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+static FILE *dev_file(dev_t dev, const char *what, const char *mode)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s", major(dev),
+		 minor(dev), what);
+	f = fopen(path, mode);
+	if (!f)
+		err(1, "%s", path);
+	return f;
+}
+
+/* The number of an open block device. */
+dev_t dmt_dev_of(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		err(1, "fstat");
+	return st.st_rdev;
+}
+
+/* See Documentation/block/stat.rst. */
+struct dmt_stat dmt_stat(dev_t dev)
+{
+	uint64_t v[16];
+	FILE *f = dev_file(dev, "stat", "re");
+	unsigned int i;
+
+	for (i = 0; i < 16; i++)
+		if (fscanf(f, "%" SCNu64, &v[i]) != 1)
+			errx(1, "cannot read the statistics of a device");
+	fclose(f);
+	return (struct dmt_stat){ .reads = v[0], .writes = v[4],
+				  .discards = v[11], .flushes = v[15] };
+}
+
+/* What has been added to them. */
+struct dmt_stat dmt_stat_since(dev_t dev, const struct dmt_stat *before)
+{
+	struct dmt_stat s = dmt_stat(dev);
+
+	s.reads -= before->reads;
+	s.writes -= before->writes;
+	s.discards -= before->discards;
+	s.flushes -= before->flushes;
+	return s;
+}
+
+/* A limit of a device's queue, by its name in sysfs. */
+uint64_t dmt_queue_get(dev_t dev, const char *name)
+{
+	uint64_t value;
+	char what[64];
+	FILE *f;
+
+	snprintf(what, sizeof(what), "queue/%s", name);
+	f = dev_file(dev, what, "re");
+	if (fscanf(f, "%" SCNu64, &value) != 1)
+		errx(1, "cannot read %s of a device", what);
+	fclose(f);
+	return value;
+}
+
+void dmt_queue_set(dev_t dev, const char *name, uint64_t value)
+{
+	char what[64];
+	FILE *f;
+
+	snprintf(what, sizeof(what), "queue/%s", name);
+	f = dev_file(dev, what, "we");
+	if (fprintf(f, "%" PRIu64 "\n", value) < 0 || fclose(f))
+		errx(1, "cannot write %s of a device", what);
+}
+
+static FILE *param_file(const char *name, const char *mode)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/module/dm_user/parameters/%s", name);
+	f = fopen(path, mode);
+	if (!f)
+		err(1, "%s", path);
+	return f;
+}
+
+unsigned int dmt_param_get(const char *name)
+{
+	FILE *f = param_file(name, "re");
+	unsigned int value;
+
+	if (fscanf(f, "%u", &value) != 1)
+		errx(1, "cannot read the parameter %s", name);
+	fclose(f);
+	return value;
+}
+
+void dmt_param_set(const char *name, unsigned int value)
+{
+	FILE *f = param_file(name, "we");
+
+	if (fprintf(f, "%u\n", value) < 0 || fclose(f))
+		errx(1, "cannot write the parameter %s", name);
+}

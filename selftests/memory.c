@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Many mappings, and hardly any memory for them. */
+#define _GNU_SOURCE
+#include "lib/gated.h"
+#include "lib/suspend.h"
+#include "lib/sysfs.h"
+#include <err.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static void put(const char *path, const char *value)
+{
+	FILE *f = fopen(path, "we");
+
+	if (!f || fputs(value, f) < 0 || fclose(f))
+		err(1, "writing %s to %s", value, path);
+}
+
+/* --- many mappings ---------------------------------------------------------------------- */
+
+#define MANY (1u << 18) /* blocks of 512 bytes */
+#define PUSHED 200000u
+#define BATCH 2000u
+#define SECONDS 15 /* fewer where a kernel with debugging takes longer */
+
+FIXTURE(many)
+{
+	struct dmt t;
+};
+
+FIXTURE_SETUP(many)
+{
+	struct dmt *t = &self->t;
+	char params[256];
+
+	snprintf(t->name, sizeof(t->name), "dmt%d", getpid());
+	dmt_disk_open(&t->origin, MANY * 512, 0);
+	dmt_disk_open(&t->store, MANY * 512, 0);
+	snprintf(params, sizeof(params), "%s 512 %u:%u %u:%u", t->name,
+		 major(t->origin.dev), minor(t->origin.dev),
+		 major(t->store.dev), minor(t->store.dev));
+	if (dmt_dm_create(t->name) ||
+	    dmt_dm_load(t->name, 0, MANY, "userspace", params) ||
+	    dmt_dm_resume(t->name))
+		errx(1, "cannot make the mapped device %s", t->name);
+	t->fd = dmt_dm_open(t->name, O_RDWR | O_DIRECT);
+	if (t->fd < 0)
+		err(1, "%s", t->name);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+}
+
+FIXTURE_TEARDOWN(many)
+{
+	dmt_teardown(&self->t);
+}
+
+/* No two blocks have the same place, and none has its own. */
+static uint64_t place_of(uint64_t block)
+{
+	return (block * 7919 + 1) % MANY;
+}
+
+/* Push the mappings of so many blocks in one write. */
+static bool push(const struct dmt *t, uint64_t from, unsigned int nr)
+{
+	static struct dmt_batch batch;
+	uint64_t block;
+
+	batch.len = 0;
+	for (block = from; block < from + nr; block++) {
+		struct dmt_map map = dmt_plain(&t->store, block,
+					       place_of(block), RW);
+
+		dmt_batch_map(&batch, 0, &map);
+	}
+	return dmt_batch_write(t->ctl, &batch) == (ssize_t)batch.len;
+}
+
+/* Write some of the first @nr blocks, and look where it went. */
+static bool some_arrive(const struct dmt *t, uint64_t nr, int seed)
+{
+	struct dmt_io *io[16];
+	uint64_t block[16];
+	uint8_t got[512];
+	unsigned int i;
+	bool ok = true;
+
+	for (i = 0; i < 16; i++) {
+		block[i] = (uint64_t)random() % nr / 16 * 16 + i;
+		io[i] = dmt_io_now(t->fd, DMT_WRITE, block[i] * 512, 512,
+				   seed + (int)i);
+	}
+	for (i = 0; i < 16; i++) {
+		ok &= !dmt_io_wait(io[i]);
+		ok &= pread(t->store.fd, got, 512,
+			    (off_t)place_of(block[i]) * 512) == 512 &&
+		      !memcmp(got, dmt_io_buf(io[i]), 512);
+		dmt_io_free(io[i]);
+	}
+	return ok && dmt_silent(t->ctl);
+}
+
+/* Push as many as there is time for, and look for some of them all the while. */
+static uint64_t push_many(const struct dmt *t)
+{
+	time_t until = time(NULL) + SECONDS;
+	uint64_t nr = 0;
+
+	while (nr < PUSHED && (time(NULL) < until || nr < 5 * BATCH)) {
+		if (!push(t, nr, BATCH))
+			return 0;
+		nr += BATCH;
+		if (!some_arrive(t, nr, (int)nr))
+			return 0;
+	}
+	ksft_print_msg("%u mappings\n", (unsigned int)nr);
+	return nr;
+}
+
+TEST_F_TIMEOUT(many, mappings_are_found_while_they_become_many, 200)
+{
+	struct dmt *t = &self->t;
+	struct dmt_io *io;
+	unsigned int i;
+	uint64_t nr;
+	uint32_t id;
+
+	srandom(99);
+	nr = push_many(t);
+	ASSERT_NE(0, nr);
+	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS));
+	for (i = 0; i < 50; i++)
+		ASSERT_TRUE(some_arrive(t, nr, (int)i + 1));
+	/* The same again is nothing new. */
+	ASSERT_TRUE(push(t, 0, BATCH));
+	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_EVICTIONS));
+
+	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(nr, dmt_counter(t->name, DMT_EVICTIONS));
+	io = dmt_io_now(t->fd, DMT_READ, 0, 512, 0);
+	id = dmt_expect_request(t->ctl, 0, RO);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_fail(t->ctl, id));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	/* And once more, in the chains that there are now. */
+	nr = push_many(t);
+	ASSERT_NE(0, nr);
+	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS));
+}
+
+TEST_F_TIMEOUT(many, cache_gives_memory_back_under_pressure, 200)
+{
+	struct dmt *t = &self->t;
+	uint64_t nr = push_many(t);
+	unsigned int i;
+
+	ASSERT_NE(0, nr);
+	for (i = 0; i < 20 && !dmt_counter(t->name, DMT_EVICTIONS); i++)
+		put("/proc/sys/vm/drop_caches", "2");
+	EXPECT_LT(0, dmt_counter(t->name, DMT_EVICTIONS));
+	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS) +
+		      dmt_counter(t->name, DMT_EVICTIONS));
+}
+
+/* --- what must not be taken ----------------------------------------------------------------- */
+
+/* As many ways to be busy as there are. */
+TEST_F(gated, mapping_whose_io_waits_is_never_taken)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map failed = dmt_cow(t, 1, 1, RW);
+	struct dmt_map copying = dmt_cow(t, 2, 2, RW);
+	struct dmt_map sync = dmt_plain(&self->g.spare, 3, 3, RW | SYNC);
+	struct dmt_map idle = dmt_plain(&t->origin, 5, 5, RW);
+	struct dmt_io *copy, *write;
+	uint32_t id;
+
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &idle));
+	dmt_gate_break(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &failed));
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	dmt_gate_mend(&self->g.store);
+	write = dmt_write_part(t->fd, 3, 2);
+	id = dmt_expect_request(t->ctl, 3, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &sync));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &copying));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	copy = dmt_begin_read(t, 2);
+
+	EXPECT_EQ(4, dmt_counter(t->name, DMT_REMAPS));
+	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	put("/proc/sys/vm/drop_caches", "2");
+	EXPECT_EQ(3, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_EVICTIONS));
+
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_io_wait(copy));
+	EXPECT_TRUE(dmt_io_matches(copy, DMT_ORIGIN));
+	dmt_io_free(copy);
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, DMT_ORIGIN));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* --- hardly any memory ------------------------------------------------------------------------ */
+
+#define FAILSLAB "/sys/kernel/debug/failslab/"
+#define CACHE(name) "/sys/kernel/slab/" name "/failslab"
+
+/**
+ * @g: with a reserve of one mapping
+ * @able: the kernel can fail allocations
+ */
+FIXTURE(poor)
+{
+	struct dmt_gated g;
+	bool able;
+};
+
+/* From now on the module gets nothing but its reserve; or all it asks for. */
+static void starve(FIXTURE_DATA(poor) *self, bool on)
+{
+	if (!self->able)
+		return;
+	put(CACHE("dmu_remap"), on ? "1" : "0");
+	put(CACHE("dmu_change"), on ? "1" : "0");
+	put(FAILSLAB "probability", on ? "100" : "0");
+}
+
+FIXTURE_SETUP(poor)
+{
+	unsigned int old = dmt_param_get("remap_reserve");
+	struct stat st;
+
+	/* It may be there already. */
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	self->able = !stat(FAILSLAB "cache-filter", &st);
+	dmt_param_set("remap_reserve", 1);
+	dmt_gated_setup(&self->g);
+	dmt_param_set("remap_reserve", old);
+	if (!self->able)
+		return;
+	put(FAILSLAB "cache-filter", "1");
+	put(FAILSLAB "ignore-gfp-wait", "1");
+	put(FAILSLAB "task-filter", "0");
+	put(FAILSLAB "times", "-1");
+	put(FAILSLAB "verbose", "0");
+	put(FAILSLAB "interval", "1");
+	starve(self, true);
+}
+
+FIXTURE_TEARDOWN(poor)
+{
+	starve(self, false);
+	dmt_gated_teardown(&self->g);
+}
+
+#define NEEDS_FAILSLAB() do { \
+	if (!self->able) \
+		SKIP(return, "this kernel cannot fail allocations (no failslab)"); \
+} while (0)
+
+TEST_F(poor, one_mapping_in_reserve_is_enough_where_there_is_memory)
+{
+	struct dmt *t = &self->g.t;
+	uint64_t block;
+
+	starve(self, false);
+	for (block = 0; block < 32; block++) {
+		struct dmt_map map = dmt_cow(t, block, block, RW);
+
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	}
+	for (block = 0; block < 32; block++)
+		EXPECT_TRUE(dmt_read_matches(t->fd, block, DMT_ORIGIN));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_EVICTIONS));
+}
+
+TEST_F_TIMEOUT(poor, all_io_is_served_by_one_mapping, 120)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[32];
+	struct dmt_msg msg;
+	uint64_t block;
+
+	NEEDS_FAILSLAB();
+	for (block = 0; block < 32; block++)
+		io[block] = dmt_begin_read(t, block);
+	EXPECT_EQ(32, dmt_counter(t->name, DMT_WAITING));
+	for (block = 0; block < 32; block++) {
+		struct dmt_map map;
+
+		ASSERT_TRUE(dmt_expect(t->ctl, DM_USERSPACE_MAP_BLOCK_REQ,
+				       &msg));
+		/* In the order in which they came. */
+		EXPECT_EQ(block, msg.request.org_block);
+		map = dmt_plain(&t->origin, block, block, RO);
+		ASSERT_EQ(0, dmt_map(t->ctl, msg.header.id, &map));
+	}
+	for (block = 0; block < 32; block++) {
+		EXPECT_EQ(0, dmt_io_wait(io[block]));
+		EXPECT_TRUE(dmt_io_matches(io[block], DMT_ORIGIN));
+		dmt_io_free(io[block]);
+	}
+	EXPECT_LE(31, dmt_counter(t->name, DMT_EVICTIONS));
+}
+
+TEST_F_TIMEOUT(poor, copies_and_acks_need_no_more, 120)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[8];
+	struct dmt_msg msg;
+	unsigned int done;
+	uint64_t block;
+
+	NEEDS_FAILSLAB();
+	for (block = 0; block < 8; block++)
+		io[block] = dmt_write_part(t->fd, block, 2);
+	for (done = 0; done < 8;) {
+		struct dmt_map map;
+
+		ASSERT_TRUE(dmt_readable(t->ctl, DMT_PATIENCE));
+		ASSERT_LT(0, dmt_read_msg(t->ctl, &msg));
+		if (msg.header.msg_type == DM_USERSPACE_STATUS) {
+			ASSERT_EQ(0, dmt_sync_done(t->ctl,
+						   msg.status.id_of_op));
+			done++;
+			continue;
+		}
+		map = dmt_cow(t, msg.request.org_block, msg.request.org_block,
+			      RW | SYNC);
+		ASSERT_EQ(0, dmt_map(t->ctl, msg.header.id, &map));
+	}
+	for (block = 0; block < 8; block++)
+		EXPECT_EQ(0, dmt_io_result(io[block]));
+	for (block = 0; block < 8; block++)
+		EXPECT_TRUE(dmt_place_has(&t->store, block, block, DMT_ORIGIN,
+					  2));
+}
+
+TEST_F(poor, mapping_whose_io_waits_is_not_recycled_for_another)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 1, RW);
+	struct dmt_io *one = dmt_begin_read(t, 1), *two;
+	uint32_t id = dmt_expect_request(t->ctl, 1, RO);
+
+	NEEDS_FAILSLAB();
+	ASSERT_NE(0, id);
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	two = dmt_begin_read(t, 2);
+	dmt_grace_period();
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_FALSE(dmt_io_done(one));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_REMAPS));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_io_wait(one));
+	EXPECT_TRUE(dmt_io_matches(one, DMT_ORIGIN));
+	dmt_io_free(one);
+	id = dmt_expect_request(t->ctl, 2, RO);
+	ASSERT_NE(0, id);
+	map = dmt_plain(&t->origin, 2, 2, RO);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(two));
+}
+
+TEST_F(poor, only_pushed_mappings_are_refused_for_memory)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map pushed = dmt_plain(&t->store, 2, 2, RW);
+	struct dmt_map map = dmt_cow(t, 1, 1, RW | SYNC);
+	struct dmt_io *io = dmt_write_part(t->fd, 1, 2);
+	uint32_t id = dmt_expect_request(t->ctl, 1, RW);
+
+	NEEDS_FAILSLAB();
+	ASSERT_NE(0, id);
+	/* Also for those who could wait. */
+	put(FAILSLAB "ignore-gfp-wait", "0");
+	EXPECT_EQ(-ENOMEM, dmt_map(t->ctl, 0, &pushed));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	EXPECT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_place_has(&t->store, 1, 1, DMT_ORIGIN, 2));
+	put(FAILSLAB "ignore-gfp-wait", "1");
+	EXPECT_EQ(0, dmt_map(t->ctl, 0, &pushed));
+}
+
+TEST_F(poor, starved_requests_survive_deaths_and_suspensions)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[6];
+	struct dmt_msg msg;
+	uint64_t block;
+
+	NEEDS_FAILSLAB();
+	for (block = 0; block < 6; block++)
+		io[block] = dmt_begin_read(t, block);
+	ASSERT_NE(0, dmt_expect_request(t->ctl, 0, RO));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	close(t->ctl);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	ASSERT_NE(0, dmt_expect_request(t->ctl, 0, RO));
+	ASSERT_EQ(0, dmt_suspend(t, true));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	for (block = 0; block < 6; block++) {
+		struct dmt_map map;
+
+		ASSERT_TRUE(dmt_expect(t->ctl, DM_USERSPACE_MAP_BLOCK_REQ,
+				       &msg));
+		map = dmt_plain(&t->origin, msg.request.org_block,
+				msg.request.org_block, RO);
+		ASSERT_EQ(0, dmt_map(t->ctl, msg.header.id, &map));
+	}
+	for (block = 0; block < 6; block++)
+		EXPECT_EQ(0, dmt_io_result(io[block]));
+}
+
+TEST_F(poor, starved_requests_can_be_failed)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[6];
+	uint64_t block;
+
+	NEEDS_FAILSLAB();
+	for (block = 0; block < 6; block++)
+		io[block] = dmt_begin_write(t, block, 2);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	for (block = 0; block < 6; block++)
+		EXPECT_EQ(-EIO, dmt_io_result(io[block]));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The module comes and goes, and leaves nothing behind. */
+#define _GNU_SOURCE
+#include "lib/brief.h"
+#include "lib/fixture.h"
+#include <dirent.h>
+#include <err.h>
+#include <libdevmapper.h>
+#include <sched.h>
+
+/* --- what may be left behind -------------------------------------------------------- */
+
+static bool target_known(void)
+{
+	struct dm_task *task = dm_task_create(DM_DEVICE_LIST_VERSIONS);
+	struct dm_versions *v, *last = NULL;
+	bool found = false;
+
+	if (!task || !dm_task_run(task))
+		errx(1, "cannot list the targets");
+	for (v = dm_task_get_versions(task); v != last;
+	     v = (void *)((char *)v + v->next)) {
+		last = v;
+		found |= !strcmp(v->name, "userspace");
+	}
+	dm_task_destroy(task);
+	return found;
+}
+
+static bool mentioned(const char *path, const char *word)
+{
+	char line[512];
+	bool found = false;
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		err(1, "%s", path);
+	while (fgets(line, sizeof(line), f))
+		found |= !!strstr(line, word);
+	fclose(f);
+	return found;
+}
+
+/* Of a cache that was merged with others the kernel keeps a dead link there. */
+static bool entry_begins(const char *path, const char *with)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+	bool found = false;
+
+	if (!dir)
+		return false;
+	while ((entry = readdir(dir)))
+		found |= entry->d_type != DT_LNK &&
+			 !strncmp(entry->d_name, with, strlen(with));
+	closedir(dir);
+	return found;
+}
+
+/* After rmmod: what is still there, or NULL. */
+static const char *left_behind(void)
+{
+	if (dmt_module_refs() >= 0)
+		return "the module";
+	if (target_known())
+		return "the target";
+	if (mentioned("/proc/devices", "dm-userspace"))
+		return "the device numbers";
+	if (mentioned("/proc/slabinfo", "dmu_") ||
+	    entry_begins("/sys/kernel/slab", "dmu_"))
+		return "a slab cache";
+	if (!access("/sys/class/dm-userspace", F_OK))
+		return "the class";
+	if (entry_begins("/dev", "dm-userspace"))
+		return "a node";
+	return dmt_workers() ? "a workqueue" : NULL;
+}
+
+FIXTURE(module)
+{
+	struct dmt_disk disk;
+};
+
+FIXTURE_SETUP(module)
+{
+	ASSERT_TRUE(dmt_keys_are_gone());
+	dmt_disk_open(&self->disk, DMT_BLOCKS * DMT_BLOCK, 0);
+}
+
+FIXTURE_TEARDOWN(module)
+{
+	dmt_disk_close(&self->disk);
+	if (dmt_module_refs() < 0) {
+		EXPECT_EQ(0, dmt_module_insert());
+	}
+	EXPECT_TRUE(dmt_keys_are_gone());
+}
+
+TEST_F_TIMEOUT(module, module_comes_and_goes_30_times, 150)
+{
+	struct dmt_brief b;
+	unsigned int i;
+
+	for (i = 0; i < 30; i++) {
+		if (i % 3) {
+			dmt_brief_make(&b, "life", &self->disk);
+			EXPECT_TRUE(dmt_brief_use(&b, i));
+			EXPECT_EQ(-EWOULDBLOCK, dmt_module_remove());
+			dmt_brief_remove(&b);
+			EXPECT_EQ(-EWOULDBLOCK, dmt_module_remove());
+			close(b.ctl);
+		}
+		/* At once, while what the key had is still being freed. */
+		ASSERT_EQ(0, dmt_module_remove());
+		EXPECT_EQ(NULL, left_behind()) {
+			TH_LOG("rmmod left %s behind", left_behind());
+		}
+		ASSERT_EQ(0, dmt_module_insert());
+	}
+}
+
+TEST_F(module, module_has_the_alias_by_which_a_table_loads_it)
+{
+	size_t len;
+	const void *file = dmt_module_file(&len);
+
+	EXPECT_NE(NULL, memmem(file, len, "alias=dm-userspace", 19));
+}
+
+struct loader {
+	const struct dmt_disk *disk;
+	bool stop;
+	unsigned int tries; /* to remove the module */
+	unsigned int loaded;
+};
+
+/* What the kernel runs to load a module, for a target that it does not know. */
+static void set_modprobe(const char *path)
+{
+	FILE *f = fopen("/proc/sys/kernel/modprobe", "we");
+
+	if (!f || fputs(path, f) < 0 || fclose(f))
+		err(1, "/proc/sys/kernel/modprobe");
+}
+
+/* A table load may come at any moment of the module's coming and going. */
+static void *load_tables(void *arg)
+{
+	struct loader *l = arg;
+	char params[64];
+
+	snprintf(params, sizeof(params), "race 4096 %u:%u",
+		 major(l->disk->dev), minor(l->disk->dev));
+	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE)) {
+		int r = dmt_dm_load("race", 0, 64, "userspace", params);
+		unsigned int tries;
+
+		l->loaded += !r;
+		dmt_dm_clear("race");
+		if (r && r != -EINVAL)
+			errx(1, "loading a table: %s", strerror(-r));
+		/* Once nobody uses the module, let it be tried at least once. */
+		tries = __atomic_load_n(&l->tries, __ATOMIC_ACQUIRE);
+		while (tries == __atomic_load_n(&l->tries, __ATOMIC_ACQUIRE) &&
+		       !__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE))
+			sched_yield();
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(module, tables_are_loaded_while_the_module_comes_and_goes, 150)
+{
+	struct loader l = { .disk = &self->disk };
+	unsigned int removed = 0;
+	pthread_t thread;
+	int r;
+
+	/* It would take most of the time, and find nothing. */
+	set_modprobe("\n");
+	ASSERT_EQ(0, dmt_dm_create("race"));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, load_tables, &l));
+	while (removed < 20 || !__atomic_load_n(&l.loaded, __ATOMIC_ACQUIRE)) {
+		r = dmt_module_remove();
+		__atomic_add_fetch(&l.tries, 1, __ATOMIC_RELEASE);
+		ASSERT_TRUE(!r || r == -EWOULDBLOCK);
+		if (r)
+			continue;
+		removed++;
+		ASSERT_EQ(0, dmt_module_insert());
+	}
+	__atomic_store_n(&l.stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	set_modprobe("/sbin/modprobe\n");
+	ASSERT_EQ(0, dmt_dm_remove("race"));
+}
+
+TEST_HARNESS_MAIN
