@@ -81,12 +81,17 @@ device.c|s/DEVNAME=/DEVTYPE=/|the wrong node
 LIST
 )
 
-# Fails where a test fails: that is what is hoped for.
+# Fails where a test fails: that is what is hoped for. The quick ones first.
 run_tests() {
+	local test
+
 	make -s -C "$here" BUILD="$out/build" COW="$out/cow" CFLAGS="-O1 -g" \
 		WARNINGS= >"$out/log" 2>&1 || return 2
-	COW_ROUNDS=2 make -s -C "$here" check BUILD="$out/build" \
-		COW="$out/cow" CFLAGS="-O1 -g" WARNINGS= >"$out/log" 2>&1
+	cd "$out/build/selftests/unit/cow" || return 2
+	for test in table format book damage policy device loop crash; do
+		COW_ROUNDS=2 timeout 300 "./test_$test" >"$out/log" 2>&1 ||
+			return 1
+	done
 }
 
 n=0
@@ -106,21 +111,19 @@ while IFS='|' read -r file rest; do
 		bad=1
 		continue
 	fi
-	run_tests
+	(run_tests)
 	case $? in
-	0)
-		echo "not ok $n - $what # no test notices"
+	1)
+		echo "ok $n - $what # $(grep -m1 '^not ok .* - ' "$out/log" |
+			cut -d- -f2-)"
+		;;
+	2)
+		echo "not ok $n - $what # $(tail -n 1 "$out/log")"
 		bad=1
 		;;
 	*)
-		if grep -q "^  not ok .* - \|Aborted\|Segmentation\|Terminated" \
-		   "$out/log"; then
-			echo "ok $n - $what # $(grep -m1 '^  not ok .* - ' \
-				"$out/log" | cut -d- -f2-)"
-		else
-			echo "not ok $n - $what # $(tail -n 1 "$out/log")"
-			bad=1
-		fi
+		echo "not ok $n - $what # no test notices"
+		bad=1
 		;;
 	esac
 done <<<"$mutants"
