@@ -191,6 +191,22 @@ static void change_bequeath(struct dmu_change *c)
 	}
 }
 
+/* Given up while it waited for an earlier copy: its next waits for that one. */
+static bool change_skipped(struct dmu_change *c)
+{
+	struct dmu_change *before;
+
+	hlist_for_each_entry(before, &c->bucket->changes, node) {
+		if (before->next != c)
+			continue;
+		before->next = c->next;
+		c->next = NULL;
+		c->refs--; /* the change's own is left: never the last */
+		return true;
+	}
+	return false;
+}
+
 /* Those who wait for this change's copy need do so no longer. */
 static void change_let_next(struct dmu_change *c)
 {
@@ -198,6 +214,8 @@ static void change_let_next(struct dmu_change *c)
 	struct dmu_invalidation *inv, *n;
 
 	change_bequeath(c);
+	if (change_skipped(c))
+		next = NULL;
 	c->next = NULL;
 	if (next) {
 		if (next->state == DMU_CHANGE_DRAIN)
@@ -391,8 +409,7 @@ struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 	lockdep_assert_held(&bucket->lock);
 	hlist_for_each_entry(c, &bucket->changes, node)
 		if (c->m.block == block && change_pending(c) &&
-		    !(c->next && change_pending(c->next)) &&
-		    !(detached && c->remap))
+		    !c->next && !(detached && c->remap))
 			return c;
 	return NULL;
 }
@@ -436,8 +453,6 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	if (m->flags & DMU_SYNC)
 		change_own(c, owner, m->id);
 	if (before) {
-		if (before->next) /* it has been given up */
-			dmu_change_put(before->next);
 		before->next = c;
 		c->refs++;
 	} else {
