@@ -7,6 +7,7 @@
 #define DM_USER_COMPAT_H
 
 #include <linux/blkdev.h>
+#include <linux/device-mapper.h>
 #include <linux/device/class.h>
 #include <linux/shrinker.h>
 #include <linux/version.h>
@@ -16,6 +17,20 @@
 #define dmu_devnode_device struct device
 #else
 #define dmu_devnode_device const struct device
+#endif
+
+/* 6.10 replaced dm_get_dev_t(). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+static inline int dmu_devt_of(const char *path, dev_t *devt)
+{
+	*devt = dm_get_dev_t(path);
+	return *devt ? 0 : -ENODEV;
+}
+#else
+static inline int dmu_devt_of(const char *path, dev_t *devt)
+{
+	return dm_devt_from_path(path, devt);
+}
 #endif
 
 /* 6.4 took the owner out of struct class. */

@@ -45,6 +45,7 @@
 #define DMU_MIN_BLOCK_SIZE	512
 #define DMU_MAX_BLOCK_SIZE	SZ_1G
 #define DMU_MAX_KEY		255
+#define DMU_MAX_TIMEOUT		86400 /* seconds */
 
 struct dmu_space;
 struct dmu_target;
@@ -313,6 +314,7 @@ unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 int dmu_shrink_start(struct dmu_space *space);
 void dmu_shrink_stop(struct dmu_space *space);
 void dmu_remaps_grow(struct dmu_space *space);
+void dmu_remaps_trim(struct dmu_space *space);
 
 /* --- request: a block that waits for a daemon ----------------------------- */
 
@@ -345,6 +347,7 @@ enum dmu_request_state {
  * @seq: its age; the id is its low half
  * @queue: in the list that @state names
  * @state: see there
+ * @since: SENT: when it was, in jiffies
  * @write: asks for RD|WR, else for RD
  * @peer: SENT: the daemon that read it
  * @remap: brought for the answer; NULL while STARVED
@@ -359,6 +362,7 @@ struct dmu_request {
 	struct list_head queue;
 	enum dmu_request_state state;
 	bool write;
+	unsigned long since;
 	struct dmu_peer *peer;
 	struct dmu_remap *remap;
 	struct dmu_change *change;
@@ -369,6 +373,7 @@ struct dmu_request {
  * @flight: left at end_io; NULL where the bio is not at a device for a remap
  * @change: end_io is to tell it; NULL for a hit
  * @target: the rest is written on the slow path only
+ * @since: when it came to the slow path, in jiffies
  * @came_back: it has been at a device: restore it before it is issued again
  * @flags: bi_flags as device-mapper gave them
  * @opf: bi_opf likewise
@@ -379,6 +384,7 @@ struct dmu_bio {
 	struct percpu_ref *flight;
 	struct dmu_change *change;
 	struct dmu_target *target;
+	unsigned long since;
 	bool came_back;
 	unsigned short flags;
 	blk_opf_t opf;
@@ -404,6 +410,9 @@ void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
 void dmu_requests_fund(struct dmu_space *space);
 void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer);
 void dmu_requests_fail(struct dmu_space *space);
+void dmu_requests_expire(struct dmu_space *space);
+void dmu_requests_tick(struct dmu_space *space);
+void dmu_expiry_work(struct work_struct *work);
 void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			 struct bio_list *bios);
 void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
@@ -605,7 +614,7 @@ struct dmu_counters {
  * @answers: held for reading by a daemon that answers, for writing by a death
  * @death: write epoch that I/O owed to the last dead daemon counts in; what is
  *	answered later waits for it (@answers)
- * @error_if_no_daemon: fail what would wait for a daemon that is not there
+ * @max_remaps: recycle what is more; 0 is no limit
  * @lock: protects from @ids to @nr_owed
  * @ids: requests and unacknowledged changes, by id
  * @last_seq: of the newest request
@@ -614,6 +623,8 @@ struct dmu_counters {
  * @copies: changes that wait to be copied
  * @peers: struct dmu_peer.node
  * @nr_peers: in @peers
+ * @absent_since: when the last of them went, or the space was made, in jiffies
+ * @absence_told: the log says that I/O fails for lack of a daemon
  * @nr_unread: in @unread and @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
@@ -629,6 +640,7 @@ struct dmu_counters {
  * @again: bios to be mapped again
  * @done: bios to be completed with their bi_status
  * @work: the worker
+ * @expiry: fails what has waited too long
  * @copy_work: starts copies, which may have to wait for kcopyd's memory
  * @release_work: frees the space
  */
@@ -646,7 +658,7 @@ struct dmu_space {
 	void *transport;
 	wait_queue_head_t readers;
 	bool gone;
-	bool error_if_no_daemon;
+	unsigned long max_remaps;
 	struct rw_semaphore answers;
 	u64 death;
 
@@ -658,6 +670,8 @@ struct dmu_space {
 	struct list_head copies;
 	struct list_head peers;
 	unsigned int nr_peers;
+	unsigned long absent_since;
+	bool absence_told;
 	unsigned int nr_unread;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
@@ -677,6 +691,7 @@ struct dmu_space {
 	struct bio_list done;
 	struct work_struct work;
 	struct work_struct copy_work;
+	struct delayed_work expiry;
 	struct work_struct release_work;
 };
 
@@ -723,6 +738,21 @@ enum dmu_target_state {
 };
 
 /**
+ * struct dmu_policy - what becomes of I/O that no daemon answers
+ * @error_if_no_daemon: it fails at once where no daemon is attached
+ * @daemon_timeout: it fails after so many seconds without one; 0 is never
+ * @request_timeout: what a daemon has read and not answered for so many seconds
+ *	fails; 0 is never
+ *
+ * Set by the table line and by messages; read without a lock.
+ */
+struct dmu_policy {
+	bool error_if_no_daemon;
+	unsigned int daemon_timeout;
+	unsigned int request_timeout;
+};
+
+/**
  * struct dmu_device - a device that a table line names
  * @devt: its number, by which a remap names it
  * @bdev: the open device
@@ -739,6 +769,7 @@ struct dmu_device {
  * @ti: device-mapper's side; fixed, like @space, @writable and @devices
  * @space: a reference
  * @writable: its devices are open for writing
+ * @policy: for I/O that came through it
  * @node: in space->targets (space->targets_lock)
  * @state: (space->targets_lock; read without it)
  * @copies: kcopyd jobs that use its devices (space->targets_lock)
@@ -750,6 +781,7 @@ struct dmu_target {
 	struct dm_target *ti;
 	struct dmu_space *space;
 	bool writable;
+	struct dmu_policy policy;
 	struct list_head node;
 	enum dmu_target_state state;
 	unsigned int copies;
@@ -771,6 +803,8 @@ void dmu_target_unpin(struct dmu_target *target);
 int dmu_map(struct dm_target *ti, struct bio *bio);
 int dmu_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error);
 bool dmu_target_returns(const struct dmu_target *target);
+int dmu_message(struct dm_target *ti, unsigned int argc, char **argv,
+		char *result, unsigned int maxlen);
 
 static inline struct block_device *dmu_target_bdev(const struct dmu_target *target,
 						   dev_t devt)

@@ -108,6 +108,7 @@ static void bio_note(struct dmu_target *target, struct bio *bio)
 	pb->flight = NULL;
 	pb->change = NULL;
 	pb->target = target;
+	pb->since = jiffies;
 	pb->came_back = false;
 	pb->flags = bio->bi_flags;
 	pb->opf = bio->bi_opf;

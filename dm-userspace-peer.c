@@ -57,6 +57,7 @@ struct dmu_peer *dmu_peer_open(struct dmu_space *space)
 		kref_get(&space->refs);
 		list_add_tail(&peer->node, &space->peers);
 		WRITE_ONCE(space->nr_peers, space->nr_peers + 1);
+		WRITE_ONCE(space->absence_told, false);
 	}
 	spin_unlock_irq(&space->lock);
 	if (gone) {
@@ -97,14 +98,15 @@ void dmu_peer_close(struct dmu_peer *peer)
 {
 	struct dmu_space *space = peer->space;
 	LIST_HEAD(verdicts);
-	bool fail;
+	bool absent;
 
 	down_write(&space->answers);
 	spin_lock_irq(&space->lock);
 	peer->closed = true;
 	list_del(&peer->node);
 	WRITE_ONCE(space->nr_peers, space->nr_peers - 1);
-	fail = space->error_if_no_daemon && !space->nr_peers;
+	absent = !space->nr_peers;
+	space->absent_since = jiffies;
 	dmu_requests_unsend(space, peer);
 	list_splice_init(&peer->verdicts, &verdicts);
 	list_splice_init(&peer->telling_verdicts, &verdicts);
@@ -115,8 +117,10 @@ void dmu_peer_close(struct dmu_peer *peer)
 		space->death = dmu_flight_stamp(&space->flight[WRITE]);
 	up_write(&space->answers);
 
-	if (fail)
-		dmu_requests_fail(space);
+	if (absent) {
+		dmu_requests_expire(space);
+		dmu_requests_tick(space);
+	}
 	verdicts_free(&verdicts);
 	dmu_space_wake(space);
 	dmu_peer_put(peer);

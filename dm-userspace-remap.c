@@ -212,6 +212,7 @@ void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old)
 {
 	struct dmu_chains *chains = chains_of(bucket);
+	unsigned long max;
 
 	lockdep_assert_held(&bucket->lock);
 	if (old) {
@@ -226,6 +227,10 @@ void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		bucket->crowded = true;
 		dmu_space_kick(space);
 	}
+	/* Blocks are spread evenly: one bucket stands for all. */
+	max = READ_ONCE(space->max_remaps);
+	if (unlikely(max && bucket->nr_remaps > max / DMU_BUCKETS))
+		dmu_space_kick(space);
 }
 
 /**
@@ -367,6 +372,24 @@ unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 		cond_resched();
 	}
 	return done;
+}
+
+/**
+ * dmu_remaps_trim() - recycle what is more than the administrator allows
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_remaps_trim(struct dmu_space *space)
+{
+	unsigned long max = READ_ONCE(space->max_remaps);
+	unsigned long nr;
+
+	if (!max)
+		return;
+	nr = dmu_remaps_count(space);
+	if (nr > max)
+		dmu_remaps_recycle(space, nr - max, false);
 }
 
 static unsigned long shrink_count(struct shrinker *shrinker,

@@ -139,6 +139,7 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 		space->nr_unread++;
 		break;
 	case DMU_REQUEST_SENT:
+		request->since = jiffies;
 		list_add_tail(&request->queue, &peer->sent);
 		space->nr_sent++;
 		break;
@@ -211,6 +212,23 @@ static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
 		dmu_space_kick(space);
 }
 
+/* Is there a limit to how long its I/O waits? */
+static bool target_hurries(const struct dmu_target *target)
+{
+	return READ_ONCE(target->policy.daemon_timeout) ||
+	       READ_ONCE(target->policy.request_timeout);
+}
+
+/* Say once for each absence that I/O fails for it. Context: any. */
+static void tell_absence(struct dmu_space *space)
+{
+	if (READ_ONCE(space->absence_told))
+		return;
+	WRITE_ONCE(space->absence_told, true);
+	DMERR_LIMIT("%s: no daemon is attached: I/O that needs one fails",
+		    space->key);
+}
+
 /**
  * dmu_request_wait() - let a bio wait for a daemon to map its block
  * @target: the bio came through
@@ -229,8 +247,13 @@ int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 	struct dmu_request *request;
 
 	lockdep_assert_held(&bucket->lock);
-	if (READ_ONCE(space->error_if_no_daemon) && !READ_ONCE(space->nr_peers))
+	if (READ_ONCE(target->policy.error_if_no_daemon) &&
+	    !READ_ONCE(space->nr_peers)) {
+		tell_absence(space);
 		return DM_MAPIO_KILL;
+	}
+	if (target_hurries(target))
+		dmu_requests_tick(space);
 	request = request_join(space, bucket, block, write);
 	if (!request) {
 		request = &dmu_bio(bio)->request;
@@ -460,6 +483,24 @@ static void request_move(struct dmu_space *space, struct dmu_request *request)
 	list_replace(&request->queue, &new->queue);
 }
 
+/* Some of its bios were taken. It goes on with the rest, or ends. */
+static void request_lost_bios(struct dmu_space *space,
+			      struct dmu_request *request)
+{
+	struct bio_list none = BIO_EMPTY_LIST;
+	struct dmu_change *change;
+	struct dmu_remap *remap;
+
+	lockdep_assert_held(&space->lock);
+	if (!bio_list_empty(&request->bios)) {
+		request_move(space, request);
+		return;
+	}
+	dmu_request_end(space, request, &none, &remap, &change);
+	dmu_remap_free(space, remap);
+	dmu_change_free(space, change);
+}
+
 /**
  * dmu_requests_return() - take back what waits of a target
  * @bucket: locked
@@ -471,21 +512,131 @@ void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
 {
 	struct dmu_space *space = target->space;
 	struct dmu_request *request;
-	struct dmu_change *change;
-	struct dmu_remap *remap;
 	struct hlist_node *n;
 
 	hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
 		spin_lock(&space->lock);
 		dmu_bios_take(&request->bios, target, bios);
-		if (!bio_list_empty(&request->bios)) {
-			request_move(space, request);
-			spin_unlock(&space->lock);
-			continue;
-		}
-		dmu_request_end(space, request, bios, &remap, &change);
+		request_lost_bios(space, request);
 		spin_unlock(&space->lock);
-		dmu_remap_free(space, remap);
-		dmu_change_free(space, change);
 	}
+}
+
+/* --- time ------------------------------------------------------------------- */
+
+#define DMU_TICK (HZ / 2)
+
+static bool has_passed(unsigned long since, unsigned int seconds)
+{
+	return seconds && time_after_eq(jiffies, since + seconds * HZ);
+}
+
+/* Has a bio waited for longer than its target has patience? */
+static bool bio_expired(struct dmu_space *space,
+			const struct dmu_request *request, struct bio *bio)
+{
+	struct dmu_bio *pb = dmu_bio(bio);
+	const struct dmu_policy *policy = &pb->target->policy;
+	unsigned long since;
+
+	lockdep_assert_held(&space->lock);
+	if (request->state == DMU_REQUEST_SENT)
+		return has_passed(request->since,
+				  READ_ONCE(policy->request_timeout));
+	if (space->nr_peers)
+		return false;
+	since = time_after(pb->since, space->absent_since) ?
+		pb->since : space->absent_since;
+	return READ_ONCE(policy->error_if_no_daemon) ||
+	       has_passed(since, READ_ONCE(policy->daemon_timeout));
+}
+
+/* Take those of its bios that have waited too long. Context: both locks. */
+static void request_expire(struct dmu_space *space, struct dmu_request *request,
+			   struct bio_list *late)
+{
+	bool sent = request->state == DMU_REQUEST_SENT;
+	struct bio_list rest = BIO_EMPTY_LIST;
+	bool expired = false;
+	struct bio *bio;
+
+	while ((bio = bio_list_pop(&request->bios))) {
+		bool is_late = bio_expired(space, request, bio);
+
+		bio_list_add(is_late ? late : &rest, bio);
+		expired |= is_late;
+	}
+	request->bios = rest;
+	if (!expired)
+		return;
+	if (sent)
+		DMERR_LIMIT("%s: the daemon has not answered the request for block %llu in time: I/O fails",
+			    space->key, request->block);
+	else
+		tell_absence(space);
+	request_lost_bios(space, request);
+}
+
+/**
+ * dmu_requests_expire() - fail what has waited for a daemon for too long
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_requests_expire(struct dmu_space *space)
+{
+	struct dmu_request *request;
+	struct bio_list late;
+	struct hlist_node *n;
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		struct dmu_bucket *bucket = &space->buckets[i];
+
+		bio_list_init(&late);
+		spin_lock_irq(&bucket->lock);
+		hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
+			spin_lock(&space->lock);
+			request_expire(space, request, &late);
+			spin_unlock(&space->lock);
+		}
+		spin_unlock_irq(&bucket->lock);
+		dmu_space_done_list(space, &late, BLK_STS_IOERR);
+		cond_resched();
+	}
+}
+
+/**
+ * dmu_requests_tick() - look soon whether something has waited for too long
+ * @space: of the key
+ *
+ * Context: any.
+ */
+void dmu_requests_tick(struct dmu_space *space)
+{
+	queue_delayed_work(space->wq, &space->expiry, DMU_TICK);
+}
+
+static bool space_hurries(struct dmu_space *space)
+{
+	struct dmu_target *target;
+	bool found = false;
+
+	spin_lock_irq(&space->targets_lock);
+	list_for_each_entry(target, &space->targets, node)
+		found |= target_hurries(target);
+	spin_unlock_irq(&space->targets_lock);
+	return found;
+}
+
+/* While something waits that may wait for too long, and no longer. */
+void dmu_expiry_work(struct work_struct *work)
+{
+	struct dmu_space *space = container_of(to_delayed_work(work),
+					       struct dmu_space, expiry);
+
+	dmu_requests_expire(space);
+	if ((READ_ONCE(space->nr_unread) || READ_ONCE(space->nr_sent)) &&
+	    space_hurries(space))
+		dmu_requests_tick(space);
 }

@@ -198,6 +198,7 @@ static void space_work(struct work_struct *work)
 	dmu_flight_run(&space->flight[WRITE]);
 	dmu_flight_run(&space->flight[READ]);
 	dmu_remaps_grow(space);
+	dmu_remaps_trim(space);
 	dmu_requests_fund(space);
 	work_bios(space);
 }
@@ -224,6 +225,7 @@ static void space_release_work(struct work_struct *work)
 					       release_work);
 
 	dmu_shrink_stop(space);
+	cancel_delayed_work_sync(&space->expiry);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
 	destroy_workqueue(space->wq);
@@ -265,8 +267,10 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	INIT_LIST_HEAD(&space->peers);
 	INIT_LIST_HEAD(&space->targets);
 	atomic_set(&space->copying, 0);
+	space->absent_since = jiffies;
 	INIT_WORK(&space->work, space_work);
 	INIT_WORK(&space->copy_work, space_copy_work);
+	INIT_DELAYED_WORK(&space->expiry, dmu_expiry_work);
 	INIT_WORK(&space->release_work, space_release_work);
 }
 

@@ -5,6 +5,7 @@
  * data. This file is the target: its table line, its I/O, its suspension.
  *
  *	<start> <length> userspace <key> <block size in bytes> <device>...
+ *		[<#feature args> <feature arg>...]
  */
 #include "dm-user.h"
 #include <linux/ctype.h>
@@ -62,8 +63,13 @@ static int parse_device(struct dm_target *ti, const char *arg,
 			struct dmu_device *device)
 {
 	struct gendisk *self = dm_disk(dm_table_get_md(ti->table));
+	dev_t devt;
 	int r;
 
+	/* Newer kernels find this out, too, and do not say what is wrong. */
+	if (!dmu_devt_of(arg, &devt) && devt == disk_devt(self))
+		return refuse(ti, -EINVAL,
+			      "A device must not be the mapped device itself");
 	r = dm_get_device(ti, arg, dm_table_get_mode(ti->table), &device->dm);
 	if (r) {
 		DMERR("device %s cannot be opened: error %d", arg, r);
@@ -72,12 +78,6 @@ static int parse_device(struct dm_target *ti, const char *arg,
 	}
 	device->bdev = device->dm->bdev;
 	device->devt = device->bdev->bd_dev;
-	/* 6.1 lets a table name its own device. */
-	if (device->devt == disk_devt(self)) {
-		dm_put_device(ti, device->dm);
-		return refuse(ti, -EINVAL,
-			      "A device must not be the mapped device itself");
-	}
 	return 0;
 }
 
@@ -113,19 +113,61 @@ static bool is_number(const char *arg)
 	return *arg && strspn(arg, "0123456789") == strlen(arg);
 }
 
+static int parse_seconds(struct dm_target *ti, const char *name,
+			 const char *arg, unsigned int *seconds)
+{
+	if (*seconds) {
+		DMERR("feature arg %s is repeated", name);
+		return refuse(ti, -EINVAL, "A feature arg is repeated");
+	}
+	if (arg && !kstrtouint(arg, 10, seconds) && *seconds &&
+	    *seconds <= DMU_MAX_TIMEOUT)
+		return 0;
+	DMERR("feature arg %s needs a number of seconds from 1 to %u, not %s",
+	      name, DMU_MAX_TIMEOUT, arg ?: "nothing");
+	return refuse(ti, -EINVAL, "A timeout is no number of seconds");
+}
+
+/* Takes one feature arg with its value. Returns how many words that were. */
+static int parse_feature(struct dm_target *ti, struct dmu_policy *policy,
+			 unsigned int argc, char **argv)
+{
+	const char *value = argc > 1 ? argv[1] : NULL;
+
+	if (!strcmp(argv[0], "error_if_no_daemon")) {
+		if (policy->error_if_no_daemon)
+			return refuse(ti, -EINVAL,
+				      "Feature arg error_if_no_daemon is repeated");
+		policy->error_if_no_daemon = true;
+		return 1;
+	}
+	if (!strcmp(argv[0], "daemon_timeout"))
+		return parse_seconds(ti, argv[0], value,
+				     &policy->daemon_timeout) ?: 2;
+	if (!strcmp(argv[0], "request_timeout"))
+		return parse_seconds(ti, argv[0], value,
+				     &policy->request_timeout) ?: 2;
+	DMERR("unknown feature arg %s; known are error_if_no_daemon, daemon_timeout <seconds> and request_timeout <seconds>",
+	      argv[0]);
+	return refuse(ti, -EINVAL, "Unknown feature arg");
+}
+
 /* Device words come first; a plain number counts the feature args behind it. */
-static int parse_features(struct dm_target *ti, unsigned int argc, char **argv)
+static int parse_features(struct dm_target *ti, struct dmu_policy *policy,
+			  unsigned int argc, char **argv)
 {
 	unsigned int nr;
+	int words;
 
 	if (!argc)
 		return 0;
 	if (kstrtouint(argv[0], 10, &nr) || nr != argc - 1)
 		return refuse(ti, -EINVAL,
 			      "The number of feature args does not agree with what follows");
-	if (nr) {
-		DMERR("unknown feature arg %s", argv[1]);
-		return refuse(ti, -EINVAL, "Unknown feature arg");
+	for (argv++; nr; nr -= words, argv += words) {
+		words = parse_feature(ti, policy, nr, argv);
+		if (words < 0)
+			return words;
 	}
 	return 0;
 }
@@ -158,6 +200,7 @@ static int target_join(struct dmu_target *target, const char *key,
 
 static int userspace_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 {
+	struct dmu_policy policy = {};
 	struct dmu_target *target;
 	unsigned int block_size;
 	unsigned int nr = 0;
@@ -173,7 +216,7 @@ static int userspace_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 		nr++;
 	if (!nr)
 		return refuse(ti, -EINVAL, "At least one device is needed");
-	r = parse_features(ti, argc - 2 - nr, argv + 2 + nr);
+	r = parse_features(ti, &policy, argc - 2 - nr, argv + 2 + nr);
 	if (r)
 		return r;
 
@@ -181,6 +224,7 @@ static int userspace_ctr(struct dm_target *ti, unsigned int argc, char **argv)
 	if (!target)
 		return refuse(ti, -ENOMEM, "There is no memory");
 	target->ti = ti;
+	target->policy = policy;
 	target->writable = dmu_mode_writable(dm_table_get_mode(ti->table));
 	init_waitqueue_head(&target->copied);
 	r = parse_devices(target, block_size, nr, argv + 2) ?:
@@ -346,7 +390,7 @@ void dmu_target_unpin(struct dmu_target *target)
 	spin_unlock_irqrestore(&space->targets_lock, irq);
 }
 
-/* --- status and messages ---------------------------------------------------------- */
+/* --- status ------------------------------------------------------------------------ */
 
 static unsigned int status_info(struct dmu_target *target, char *result,
 				unsigned int maxlen)
@@ -371,6 +415,47 @@ static unsigned int status_info(struct dmu_target *target, char *result,
 	return sz;
 }
 
+/* The feature args as they are now: messages change them, too. */
+static unsigned int status_features(const struct dmu_target *target,
+				    char *result, unsigned int maxlen,
+				    unsigned int sz)
+{
+	bool error = READ_ONCE(target->policy.error_if_no_daemon);
+	unsigned int daemon = READ_ONCE(target->policy.daemon_timeout);
+	unsigned int request = READ_ONCE(target->policy.request_timeout);
+	unsigned int words = (error ? 1 : 0) + (daemon ? 2 : 0) +
+			     (request ? 2 : 0);
+
+	if (words)
+		DMEMIT(" %u", words);
+	if (error)
+		DMEMIT(" error_if_no_daemon");
+	if (daemon)
+		DMEMIT(" daemon_timeout %u", daemon);
+	if (request)
+		DMEMIT(" request_timeout %u", request);
+	return sz;
+}
+
+static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
+{
+	struct dmu_target *target = ti->private;
+	struct dmu_space *space = target->space;
+	const struct dmu_policy *policy = &target->policy;
+	unsigned int sz = 0;
+	unsigned int i;
+
+	DMEMIT_TARGET_NAME_VERSION(ti->type);
+	DMEMIT(",key=%s,block_size=%llu", space->key,
+	       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
+	for (i = 0; i < target->nr_devices; i++)
+		DMEMIT(",device_%u=%s", i, target->devices[i].dm->name);
+	DMEMIT(",error_if_no_daemon=%c,daemon_timeout=%u,request_timeout=%u;",
+	       READ_ONCE(policy->error_if_no_daemon) ? 'y' : 'n',
+	       READ_ONCE(policy->daemon_timeout),
+	       READ_ONCE(policy->request_timeout));
+}
+
 static void userspace_status(struct dm_target *ti, status_type_t type,
 			     unsigned int flags, char *result,
 			     unsigned int maxlen)
@@ -389,79 +474,12 @@ static void userspace_status(struct dm_target *ti, status_type_t type,
 		       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
 		for (i = 0; i < target->nr_devices; i++)
 			DMEMIT(" %s", target->devices[i].dm->name);
+		status_features(target, result, maxlen, sz);
 		break;
 	case STATUSTYPE_IMA:
-		DMEMIT_TARGET_NAME_VERSION(ti->type);
-		DMEMIT(",key=%s,block_size=%llu", space->key,
-		       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
-		for (i = 0; i < target->nr_devices; i++)
-			DMEMIT(",device_%u=%s", i, target->devices[i].dm->name);
-		DMEMIT(";");
+		status_ima(ti, result, maxlen);
 		break;
 	}
-}
-
-static int message_fail_waiting(struct dmu_space *space, const char *arg)
-{
-	dmu_requests_fail(space);
-	return 0;
-}
-
-static int message_drop_idle(struct dmu_space *space, const char *arg)
-{
-	dmu_remaps_recycle(space, ULONG_MAX, true);
-	return 0;
-}
-
-static int message_error_if_no_daemon(struct dmu_space *space, const char *arg)
-{
-	bool on, fail;
-
-	if (strcmp(arg, "on") && strcmp(arg, "off")) {
-		DMERR("%s: error_if_no_daemon is on or off, not %s",
-		      space->key, arg);
-		return -EINVAL;
-	}
-	on = !strcmp(arg, "on");
-	/* Under the lock, so that the last daemon's end sees it, or is seen. */
-	spin_lock_irq(&space->lock);
-	WRITE_ONCE(space->error_if_no_daemon, on);
-	fail = on && !space->nr_peers;
-	spin_unlock_irq(&space->lock);
-	if (fail)
-		dmu_requests_fail(space);
-	return 0;
-}
-
-/* The words of dmsetup message. */
-static const struct {
-	const char *word;
-	unsigned int args;
-	int (*fn)(struct dmu_space *space, const char *arg);
-} messages[] = {
-	{ "fail_waiting", 0, message_fail_waiting },
-	{ "drop_idle", 0, message_drop_idle },
-	{ "error_if_no_daemon", 1, message_error_if_no_daemon },
-};
-
-static int userspace_message(struct dm_target *ti, unsigned int argc,
-			     char **argv, char *result, unsigned int maxlen)
-{
-	struct dmu_target *target = ti->private;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(messages); i++) {
-		if (strcmp(argv[0], messages[i].word))
-			continue;
-		if (argc - 1 == messages[i].args)
-			return messages[i].fn(target->space, argv[1]);
-		DMERR("%s: message %s takes %u argument(s)",
-		      target->space->key, argv[0], messages[i].args);
-		return -EINVAL;
-	}
-	DMERR("%s: unknown message %s; known are fail_waiting, drop_idle and error_if_no_daemon",
-	      target->space->key, argv[0]);
-	return -EINVAL;
 }
 
 static struct target_type userspace_target = {
@@ -478,7 +496,7 @@ static struct target_type userspace_target = {
 	.postsuspend = userspace_postsuspend,
 	.resume = userspace_resume,
 	.status = userspace_status,
-	.message = userspace_message,
+	.message = dmu_message,
 	.iterate_devices = userspace_iterate_devices,
 	.io_hints = userspace_io_hints,
 };
