@@ -421,7 +421,8 @@ void dmu_peer_fail(struct dmu_peer *peer, u32 id)
  * @id: by which it will be told that it may
  *
  * Context: as dmu_peer_map(); may sleep for memory.
- * Return: 0, or -ERANGE for a block that no table of the key has.
+ * Return: 0; -ERANGE for a block that no table of the key has; -ENODEV where
+ * the last table is about to be gone.
  */
 int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
 {

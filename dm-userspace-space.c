@@ -443,18 +443,20 @@ void dmu_space_leave(struct dmu_target *target)
  * @block: of the mapped device
  * @len: gets its true length in sectors; the last block may be short
  *
- * Return: 0 or -ERANGE.
+ * Return: 0, -ERANGE, or -ENODEV where the last table is about to be gone.
  */
 int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
 {
 	sector_t start = block << space->block_shift;
 	struct dmu_target *target;
 	unsigned long irq;
+	bool none;
 
 	*len = 0;
 	if (start >> space->block_shift != block)
 		return -ERANGE;
 	spin_lock_irqsave(&space->targets_lock, irq);
+	none = list_empty(&space->targets);
 	list_for_each_entry(target, &space->targets, node) {
 		sector_t begin = target->ti->begin;
 		sector_t end = begin + target->ti->len;
@@ -464,6 +466,8 @@ int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
 					     end - start));
 	}
 	spin_unlock_irqrestore(&space->targets_lock, irq);
+	if (none)
+		return -ENODEV;
 	return *len ? 0 : -ERANGE;
 }
 

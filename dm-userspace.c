@@ -24,11 +24,15 @@ const struct dmu_transport_ops *dmu_transport = &dmu_chardev_ops;
 
 /* --- the table line --------------------------------------------------------------- */
 
+/* White space is what device-mapper cuts a table line at; it comes escaped. */
 static bool key_valid(const char *key)
 {
 	size_t len = strlen(key);
 
-	return len && len <= DMU_MAX_KEY && !strpbrk(key, "/\\ \t\n\v\f\r");
+	for (; *key; key++)
+		if (*key == '/' || *key == '\\' || isspace(*key))
+			return false;
+	return len && len <= DMU_MAX_KEY;
 }
 
 static int refuse(struct dm_target *ti, int r, char *why)
