@@ -130,7 +130,7 @@ TEST_F(module, module_has_the_alias_by_which_a_table_loads_it)
 struct loader {
 	const struct dmt_disk *disk;
 	bool stop;
-	unsigned int tries; /* to remove the module */
+	unsigned int tries; /* to remove or to insert the module */
 	unsigned int loaded;
 };
 
@@ -171,7 +171,7 @@ static void *load_tables(void *arg)
 TEST_F_TIMEOUT(module, tables_are_loaded_while_the_module_comes_and_goes, 150)
 {
 	struct loader l = { .disk = &self->disk };
-	unsigned int removed = 0;
+	unsigned int removed = 0, loaded;
 	pthread_t thread;
 	int r;
 
@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(module, tables_are_loaded_while_the_module_comes_and_goes, 150)
 	set_modprobe("\n");
 	ASSERT_EQ(0, dmt_dm_create("race"));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, load_tables, &l));
-	while (removed < 20 || !__atomic_load_n(&l.loaded, __ATOMIC_ACQUIRE)) {
+	while (removed < 20) {
 		r = dmt_module_remove();
 		__atomic_add_fetch(&l.tries, 1, __ATOMIC_RELEASE);
 		ASSERT_TRUE(!r || r == -EWOULDBLOCK);
@@ -187,6 +187,13 @@ TEST_F_TIMEOUT(module, tables_are_loaded_while_the_module_comes_and_goes, 150)
 			continue;
 		removed++;
 		ASSERT_EQ(0, dmt_module_insert());
+		/* A load meets the next removal, or has been before it. */
+		loaded = __atomic_load_n(&l.loaded, __ATOMIC_ACQUIRE);
+		do {
+			__atomic_add_fetch(&l.tries, 1, __ATOMIC_RELEASE);
+			sched_yield();
+		} while (removed % 2 && loaded ==
+			 __atomic_load_n(&l.loaded, __ATOMIC_ACQUIRE));
 	}
 	__atomic_store_n(&l.stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
