@@ -19,6 +19,13 @@
 #define dmu_devnode_device const struct device
 #endif
 
+/* 6.10 remembers what a tracepoint's string is made of. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define dmu_assign_str(dst, src) __assign_str(dst, src)
+#else
+#define dmu_assign_str(dst, src) __assign_str(dst)
+#endif
+
 /* 6.10 replaced dm_get_dev_t(). */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
 static inline int dmu_devt_of(const char *path, dev_t *devt)

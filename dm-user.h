@@ -577,6 +577,7 @@ bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
 		      u64 block, u64 seq);
 void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidate(struct dmu_invalidation *inv);
+bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidation_go_on(struct dmu_invalidation *inv);
 void dmu_peer_verdict(struct dmu_invalidation *inv);
 void dmu_peer_put(struct dmu_peer *peer);
@@ -626,6 +627,7 @@ struct dmu_counters {
  * @absent_since: when the last of them went, or the space was made, in jiffies
  * @absence_told: the log says that I/O fails for lack of a daemon
  * @nr_unread: in @unread and @starved
+ * @nr_starved: in @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
  * @copying: copies under way
@@ -673,6 +675,7 @@ struct dmu_space {
 	unsigned long absent_since;
 	bool absence_told;
 	unsigned int nr_unread;
+	unsigned int nr_starved;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
 
@@ -702,6 +705,7 @@ void dmu_spaces_exit(void);
 int dmu_space_join(struct dmu_target *target, const char *key,
 		   unsigned int block_shift);
 void dmu_space_leave(struct dmu_target *target);
+void dmu_space_activate(struct dmu_target *target);
 void dmu_space_put(struct dmu_space *space);
 int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 		    sector_t *len);
@@ -769,6 +773,7 @@ struct dmu_device {
  * @ti: device-mapper's side; fixed, like @space, @writable and @devices
  * @space: a reference
  * @writable: its devices are open for writing
+ * @active: it has been resumed once (space->targets_lock)
  * @policy: for I/O that came through it
  * @node: in space->targets (space->targets_lock)
  * @state: (space->targets_lock; read without it)
@@ -781,6 +786,7 @@ struct dmu_target {
 	struct dm_target *ti;
 	struct dmu_space *space;
 	bool writable;
+	bool active;
 	struct dmu_policy policy;
 	struct list_head node;
 	enum dmu_target_state state;

@@ -6,7 +6,7 @@
  * it is (the answer is the older of the two), joins it (they say the same), or
  * replaces it. All of that happens under the bucket lock, in one step.
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
 
 /* Is the block's present remap younger than an answer to @m->id? */
 static bool answer_older(const struct dmu_remap *remap, u64 seq, bool asked)
@@ -97,6 +97,10 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 {
 	bool now;
 
+	if (old)
+		trace_dmu_remap_replaced(space, m);
+	else
+		trace_dmu_remap_installed(space, m);
 	/* The old one leaves first: its writes may have to be waited for. */
 	dmu_remap_publish(space, bucket, remap, old);
 	now = usable_now(space, bucket, m);
@@ -164,6 +168,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 {
 	struct dmu_remap *old = dmu_remap_find(space, bucket, m->block);
 
+	trace_dmu_answered(space, m);
 	if (old && answer_older(old, seq, true)) {
 		dmu_space_again_list(space, bios);
 	} else if (old && answer_joins(old, m)) {
@@ -246,6 +251,27 @@ void dmu_invalidation_go_on(struct dmu_invalidation *inv)
 }
 
 /**
+ * dmu_unmap() - drop a block's remap; nothing that is under way is waited for
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ *
+ * Return: whether there was one.
+ */
+bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
+{
+	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+
+	if (!remap)
+		return false;
+	trace_dmu_remap_invalidated(space, block, (u32)remap->stamp);
+	if (remap->change)
+		dmu_change_invalidate(remap->change);
+	dmu_remap_drop(space, bucket, remap);
+	return true;
+}
+
+/**
  * dmu_invalidate() - drop a block's remap, and say when nothing uses its place
  * @inv: belongs to itself from now on
  *
@@ -253,18 +279,10 @@ void dmu_invalidation_go_on(struct dmu_invalidation *inv)
  */
 void dmu_invalidate(struct dmu_invalidation *inv)
 {
-	struct dmu_space *space = inv->peer->space;
 	struct dmu_bucket *bucket = inv->bucket;
-	struct dmu_remap *remap;
 
 	spin_lock_irq(&bucket->lock);
-	remap = dmu_remap_find(space, bucket, inv->block);
-	inv->found = remap;
-	if (remap) {
-		if (remap->change)
-			dmu_change_invalidate(remap->change);
-		dmu_remap_drop(space, bucket, remap);
-	}
+	inv->found = dmu_unmap(inv->peer->space, bucket, inv->block);
 	dmu_invalidation_go_on(inv);
 	spin_unlock_irq(&bucket->lock);
 }

@@ -12,7 +12,7 @@
  * block make their copies in the order of the answers: a later one waits in
  * DRAIN as the `next` of the one before it.
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
 
 /**
  * dmu_change_put() - drop a reference
@@ -73,6 +73,7 @@ static void change_tell(struct dmu_change *c)
 		return;
 	c->told = true;
 	spin_lock(&c->space->lock);
+	trace_dmu_sync_held(c->space, c->m.block, c->id.id);
 	if (c->owner)
 		list_add_tail(&c->news, &c->owner->news);
 	spin_unlock(&c->space->lock);
@@ -300,6 +301,8 @@ static void change_release(struct dmu_change *c)
 {
 	struct dmu_remap *remap = c->remap;
 
+	if (!bio_list_empty(&c->held))
+		trace_dmu_sync_released(c->space, c->m.block, c->id.id);
 	change_own(c, NULL, 0);
 	dmu_space_done_list(c->space, &c->held, BLK_STS_OK);
 	change_serve(c, false);

@@ -2,7 +2,7 @@
 /*
  * Copies: changes that wait for a copy slot, and kcopyd, which does the work.
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
 #include <linux/module.h>
 
 static unsigned int max_copies = 64;
@@ -22,6 +22,8 @@ static void change_copied(int read_err, unsigned long write_err, void *context)
 			    c->m.block, read_err ? "reading" : "writing");
 		this_cpu_inc(space->counters->errors);
 	}
+	trace_dmu_copy_end(space, c->m.block, c->m.id,
+			   !read_err && !write_err);
 	spin_lock_irq(&bucket->lock);
 	dmu_change_copied(c, !read_err && !write_err);
 	dmu_change_put(c);
@@ -100,6 +102,7 @@ void dmu_copies_start(struct dmu_space *space)
 		if (!copy_begin(c, &parked, &from, &to))
 			continue;
 		atomic_inc(&space->copying);
+		trace_dmu_copy_begin(space, c->m.block, c->m.id);
 		dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0, change_copied,
 			       c);
 	}

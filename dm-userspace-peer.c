@@ -6,7 +6,7 @@
  * A transport lets one caller at a time take events of a peer, and brackets
  * what it passes on with dmu_peer_begin() and dmu_peer_end().
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
 #include <linux/slab.h>
 
 static void peer_release(struct kref *refs)
@@ -402,8 +402,10 @@ void dmu_peer_fail(struct dmu_peer *peer, u32 id)
 	spin_lock_irq(&bucket->lock);
 	spin_lock(&space->lock);
 	request = dmu_request_by_id(space, id);
-	if (request && request->block == block)
+	if (request && request->block == block) {
+		trace_dmu_request_ended(space, block, id);
 		dmu_request_end(space, request, &bios, &remap, &change);
+	}
 	spin_unlock(&space->lock);
 	if (change)
 		dmu_forget(space, bucket, block);

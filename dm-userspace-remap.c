@@ -9,7 +9,7 @@
  * what it looks for, but finds nothing wrong, and a miss looks again under the
  * lock. What is mapped is fixed once it is published; see struct dmu_remap.
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
 #include <linux/hash.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -332,6 +332,8 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 				continue;
 			}
 			bucket->recycled = max(bucket->recycled, remap->stamp);
+			trace_dmu_remap_evicted(space, remap->block,
+						(u32)remap->stamp);
 			dmu_remap_drop(space, bucket, remap);
 			if (++done == nr)
 				break;

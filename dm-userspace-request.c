@@ -11,7 +11,13 @@
  * When a noflush suspend hands back the bio it lives in, the request moves to
  * another of its bios, or ends with the last.
  */
-#include "dm-user.h"
+#include "dm-userspace-trace.h"
+#include <linux/module.h>
+
+static unsigned int max_requests = 4096;
+module_param(max_requests, uint, 0644);
+MODULE_PARM_DESC(max_requests,
+		 "Blocks of each key that daemons are asked for at a time; more wait for these");
 
 /* --- ids ------------------------------------------------------------------ */
 
@@ -110,6 +116,8 @@ static void unread_insert(struct dmu_space *space, struct dmu_request *request)
 static void request_leave(struct dmu_space *space, struct dmu_request *request)
 {
 	list_del(&request->queue);
+	if (request->state == DMU_REQUEST_STARVED)
+		space->nr_starved--;
 	if (request->state == DMU_REQUEST_SENT)
 		space->nr_sent--;
 	else
@@ -127,14 +135,20 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 	case DMU_REQUEST_STARVED:
 		list_add_tail(&request->queue, &space->starved);
 		space->nr_unread++;
+		space->nr_starved++;
 		break;
 	case DMU_REQUEST_UNREAD:
 		if (!request->id.id) {
 			request->seq = dmu_id_new(space);
 			dmu_id_add(space, &request->id, (u32)request->seq);
 			list_add_tail(&request->queue, &space->unread);
+			trace_dmu_request_queued(space, request->block,
+						 request->id.id,
+						 request->write);
 		} else {
 			unread_insert(space, request);
+			trace_dmu_request_redelivered(space, request->block,
+						      request->id.id);
 		}
 		space->nr_unread++;
 		break;
@@ -185,6 +199,33 @@ static struct dmu_request *request_join(struct dmu_space *space,
 	return NULL;
 }
 
+/* Those that have their memory: a daemon is asked, or may be at any time. */
+static bool room_for_request(struct dmu_space *space)
+{
+	unsigned int nr = READ_ONCE(space->nr_unread) +
+			  READ_ONCE(space->nr_sent) -
+			  READ_ONCE(space->nr_starved);
+
+	return nr < max(READ_ONCE(max_requests), 1U);
+}
+
+/* All or nothing: what one keeps, another may starve for. */
+static void request_fund(struct dmu_space *space, struct dmu_request *request)
+{
+	request->remap = NULL;
+	request->change = NULL;
+	if (!room_for_request(space))
+		return;
+	request->change = dmu_change_alloc(space, true);
+	if (!request->change)
+		return;
+	request->remap = dmu_remap_alloc(space, true);
+	if (request->remap)
+		return;
+	mempool_free(request->change, &space->change_pool);
+	request->change = NULL;
+}
+
 static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
 			 struct dmu_request *request, u64 block, bool write)
 {
@@ -193,13 +234,7 @@ static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
 	bio_list_init(&request->bios);
 	request->id.id = 0;
 	request->id.kind = DMU_ID_REQUEST;
-	request->change = dmu_change_alloc(space, true);
-	request->remap = request->change ? dmu_remap_alloc(space, true) : NULL;
-	if (!request->remap && request->change) {
-		/* All or nothing: what one keeps, another may starve for. */
-		mempool_free(request->change, &space->change_pool);
-		request->change = NULL;
-	}
+	request_fund(space, request);
 	hlist_add_head(&request->node, &bucket->requests);
 
 	spin_lock(&space->lock);
@@ -298,6 +333,8 @@ void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
 	*remap = request->remap;
 	*change = request->change;
 	bio_list_merge(bios, &request->bios);
+	/* Another one may take its place. */
+	dmu_space_relieve(space);
 }
 
 /* --- memory ---------------------------------------------------------------- */
@@ -336,7 +373,8 @@ void dmu_requests_fund(struct dmu_space *space)
 	struct dmu_remap *remap = NULL;
 	bool woke = false;
 
-	while (!list_empty_careful(&space->starved)) {
+	while (!list_empty_careful(&space->starved) &&
+	       room_for_request(space)) {
 		if (!change)
 			change = dmu_change_alloc(space, true);
 		if (!remap)
@@ -381,6 +419,7 @@ bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
 	event->id = request->id.id;
 	event->block = request->block;
 	event->write = request->write;
+	trace_dmu_request_sent(space, event->block, event->id, event->write);
 	return true;
 }
 
@@ -440,6 +479,8 @@ void dmu_requests_fail(struct dmu_space *space)
 		spin_lock_irq(&bucket->lock);
 		hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
 			spin_lock(&space->lock);
+			trace_dmu_request_ended(space, request->block,
+						request->id.id);
 			dmu_request_end(space, request, &bios, &remap, &change);
 			spin_unlock(&space->lock);
 			dmu_remap_free(space, remap);
@@ -496,6 +537,7 @@ static void request_lost_bios(struct dmu_space *space,
 		request_move(space, request);
 		return;
 	}
+	trace_dmu_request_ended(space, request->block, request->id.id);
 	dmu_request_end(space, request, &none, &remap, &change);
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);

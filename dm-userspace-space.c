@@ -450,7 +450,7 @@ int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
 	sector_t start = block << space->block_shift;
 	struct dmu_target *target;
 	unsigned long irq;
-	bool none;
+	bool none, active = false;
 
 	*len = 0;
 	if (start >> space->block_shift != block)
@@ -461,14 +461,75 @@ int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
 		sector_t begin = target->ti->begin;
 		sector_t end = begin + target->ti->len;
 
-		if (start >= begin && start < end)
-			*len = max(*len, min(dmu_block_sectors(space),
-					     end - start));
+		if (start < begin || start >= end || active > target->active)
+			continue;
+		/* One that was never resumed counts where there is no other. */
+		if (target->active > active)
+			*len = 0;
+		active = target->active;
+		*len = max(*len, min(dmu_block_sectors(space), end - start));
 	}
 	spin_unlock_irqrestore(&space->targets_lock, irq);
 	if (none)
 		return -ENODEV;
 	return *len ? 0 : -ERANGE;
+}
+
+/*
+ * Where the short last block of another table is a longer one in this: the next
+ * such end behind @end, or 0.
+ */
+static sector_t next_outgrown(struct dmu_target *target, sector_t end)
+{
+	struct dmu_space *space = target->space;
+	sector_t mask = dmu_block_sectors(space) - 1;
+	sector_t begin = target->ti->begin, found = 0;
+	struct dmu_target *other;
+
+	lockdep_assert_held(&space->targets_lock);
+	list_for_each_entry(other, &space->targets, node) {
+		sector_t short_end = other->ti->begin + other->ti->len;
+
+		if (other != target && short_end & mask && short_end > end &&
+		    (short_end & ~mask) >= begin &&
+		    short_end < begin + target->ti->len &&
+		    (!found || short_end < found))
+			found = short_end;
+	}
+	return found;
+}
+
+/**
+ * dmu_space_activate() - a table is about to be resumed, and counts from now on
+ * @target: a line of it
+ *
+ * A block that was short until now may be mapped to a place where only that
+ * much is its own, and copied as far only: it has to be asked for again.
+ *
+ * Context: may sleep.
+ */
+void dmu_space_activate(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	struct dmu_bucket *bucket;
+	sector_t end = 0;
+	u64 block;
+
+	/* No answer is half-way between its check and its effect. */
+	down_write(&space->answers);
+	spin_lock_irq(&space->targets_lock);
+	target->active = true;
+	while ((end = next_outgrown(target, end))) {
+		spin_unlock_irq(&space->targets_lock);
+		block = end >> space->block_shift;
+		bucket = dmu_bucket_of(space, block);
+		spin_lock_irq(&bucket->lock);
+		dmu_unmap(space, bucket, block);
+		spin_unlock_irq(&bucket->lock);
+		spin_lock_irq(&space->targets_lock);
+	}
+	spin_unlock_irq(&space->targets_lock);
+	up_write(&space->answers);
 }
 
 static int check_place(struct dmu_space *space, dev_t devt, sector_t start,

@@ -7,7 +7,8 @@
  *	<start> <length> userspace <key> <block size in bytes> <device>...
  *		[<#feature args> <feature arg>...]
  */
-#include "dm-user.h"
+#define CREATE_TRACE_POINTS
+#include "dm-userspace-trace.h"
 #include <linux/ctype.h>
 #include <linux/init.h>
 #include <linux/log2.h>
@@ -329,6 +330,12 @@ static void userspace_presuspend(struct dm_target *ti)
 	target_return(target);
 }
 
+static int userspace_preresume(struct dm_target *ti)
+{
+	dmu_space_activate(ti->private);
+	return 0;
+}
+
 static void userspace_resume(struct dm_target *ti)
 {
 	struct dmu_target *target = ti->private;
@@ -498,6 +505,7 @@ static struct target_type userspace_target = {
 	.presuspend = userspace_presuspend,
 	.presuspend_undo = userspace_resume,
 	.postsuspend = userspace_postsuspend,
+	.preresume = userspace_preresume,
 	.resume = userspace_resume,
 	.status = userspace_status,
 	.message = dmu_message,
