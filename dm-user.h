@@ -37,7 +37,7 @@
 #define DM_MSG_PREFIX "userspace"
 
 #define DMU_VERSION_MAJOR	1
-#define DMU_VERSION_MINOR	0
+#define DMU_VERSION_MINOR	1
 #define DMU_VERSION_PATCH	0
 
 #define DMU_BUCKET_BITS		8
@@ -87,13 +87,29 @@ enum dmu_event_type {
 	DMU_EVENT_REQUEST,	/* a block is to be mapped */
 	DMU_EVENT_SYNC,		/* I/O of a SYNC mapping is held */
 	DMU_EVENT_INVALIDATED,	/* an invalidation is over */
+	DMU_EVENT_REPORT,	/* something failed */
+	DMU_EVENT_DISCARD,	/* nobody needs what some blocks hold */
+};
+
+/* Extensions that a daemon may ask for. */
+#define DMU_WANTS_REPORTS	BIT(0)
+#define DMU_WANTS_DISCARDS	BIT(1)
+
+enum dmu_report_type {
+	DMU_COPY_FAILED,
+	DMU_IO_FAILED,
+	DMU_TIMED_OUT,
+	DMU_LOST,	/* of other reports */
 };
 
 /**
  * struct dmu_event - what a daemon is to be told
  * @type: which
  * @id: of the request, the SYNC mapping, or the daemon's invalidation
- * @block: REQUEST: the block
+ * @block: REQUEST, REPORT: the block; DISCARD: the first one
+ * @count: DISCARD: how many blocks; REPORT of DMU_LOST: how many reports
+ * @report: REPORT: what has failed
+ * @error: REPORT: a negative errno, or 0
  * @write: REQUEST: it is to be written
  * @found: INVALIDATED: there was a remap
  */
@@ -101,6 +117,9 @@ struct dmu_event {
 	enum dmu_event_type type;
 	u32 id;
 	u64 block;
+	u64 count;
+	enum dmu_report_type report;
+	int error;
 	bool write;
 	bool found;
 };
@@ -140,6 +159,7 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *m);
 void dmu_peer_fail(struct dmu_peer *peer, u32 id);
 int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id);
 void dmu_peer_sync_done(struct dmu_peer *peer, u32 id);
+void dmu_peer_want(struct dmu_peer *peer, unsigned int wants);
 
 /* --- flight: which I/O is at a device ------------------------------------ */
 
@@ -372,6 +392,7 @@ struct dmu_request {
  * struct dmu_bio - per-bio data
  * @flight: left at end_io; NULL where the bio is not at a device for a remap
  * @change: end_io is to tell it; NULL for a hit
+ * @sector: of the mapped device
  * @target: the rest is written on the slow path only
  * @since: when it came to the slow path, in jiffies
  * @came_back: it has been at a device: restore it before it is issued again
@@ -383,6 +404,7 @@ struct dmu_request {
 struct dmu_bio {
 	struct percpu_ref *flight;
 	struct dmu_change *change;
+	sector_t sector;
 	struct dmu_target *target;
 	unsigned long since;
 	bool came_back;
@@ -400,6 +422,7 @@ static inline struct dmu_bio *dmu_bio(struct bio *bio)
 int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 		     u64 block, bool write, struct bio *bio);
 bool dmu_request_known(struct dmu_bucket *bucket, u64 block);
+bool dmu_request_waits(struct dmu_bucket *bucket, u64 block);
 bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
 		      struct dmu_event *event);
 void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id);
@@ -424,6 +447,55 @@ void dmu_id_add(struct dmu_space *space, struct dmu_id *id, u32 value);
 void dmu_id_del(struct dmu_id *id);
 struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
 
+/* --- notice: what a daemon is told unasked -------------------------------- */
+
+#define DMU_MAX_REPORTS 64
+
+/**
+ * struct dmu_report - something failed
+ * @block: of the mapped device
+ * @id: of the request that it is about, or 0
+ * @type: what
+ * @error: negative errno, or 0
+ */
+struct dmu_report {
+	u64 block;
+	u32 id;
+	enum dmu_report_type type;
+	int error;
+};
+
+/**
+ * struct dmu_reports - what a daemon is still to be told (space->lock)
+ * @ring: the reports; the oldest at @first
+ * @first: index into @ring, modulo its size
+ * @nr: how many there are
+ * @telling: how many of them, from the oldest on, are being told
+ * @lost: how many found no room
+ * @telling_lost: how many of these are being told
+ */
+struct dmu_reports {
+	struct dmu_report ring[DMU_MAX_REPORTS];
+	unsigned int first;
+	unsigned int nr;
+	unsigned int telling;
+	u64 lost;
+	u64 telling_lost;
+};
+
+void dmu_report_locked(struct dmu_space *space, struct dmu_peer *only,
+		       enum dmu_report_type type, u64 block, u32 id, int error);
+void dmu_report(struct dmu_space *space, enum dmu_report_type type, u64 block,
+		u32 id, int error);
+bool dmu_notice_waits(struct dmu_peer *peer);
+bool dmu_notice_take(struct dmu_peer *peer, struct dmu_event *event);
+void dmu_notices_taken(struct dmu_peer *peer);
+void dmu_notices_untake(struct dmu_peer *peer);
+void dmu_discards_reconsider(struct dmu_space *space);
+void dmu_discard_tell(struct dmu_target *target, sector_t sector,
+		      unsigned int sectors);
+void dmu_discards_free(struct list_head *discards);
+
 /* --- peer: a daemon's connection ------------------------------------------- */
 
 /**
@@ -437,6 +509,9 @@ struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
  * @verdicts: invalidations it is to be told of
  * @telling: of both, those that are being told to it
  * @telling_verdicts: likewise
+ * @wants: DMU_WANTS_*
+ * @reports: failures it is to be told of
+ * @telling_discards: discards that are being told to it
  * @held: it has answered with SYNC
  * @closed: it is gone
  */
@@ -450,6 +525,9 @@ struct dmu_peer {
 	struct list_head verdicts;
 	struct list_head telling;
 	struct list_head telling_verdicts;
+	unsigned int wants;
+	struct dmu_reports reports;
+	struct list_head telling_discards;
 	bool held;
 	bool closed;
 };
@@ -622,6 +700,10 @@ struct dmu_counters {
  * @starved: requests without memory
  * @unread: requests that no daemon has read; oldest first
  * @copies: changes that wait to be copied
+ * @discards: what the one daemon is to be told of
+ * @nr_discards: how many messages that is
+ * @tells_discards: there is one daemon only, and it wants to be told; read
+ *	without the lock
  * @peers: struct dmu_peer.node
  * @nr_peers: in @peers
  * @absent_since: when the last of them went, or the space was made, in jiffies
@@ -670,6 +752,9 @@ struct dmu_space {
 	struct list_head starved;
 	struct list_head unread;
 	struct list_head copies;
+	struct list_head discards;
+	unsigned int nr_discards;
+	bool tells_discards;
 	struct list_head peers;
 	unsigned int nr_peers;
 	unsigned long absent_since;

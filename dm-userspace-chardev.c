@@ -28,12 +28,19 @@ static_assert(sizeof(struct dmu_msg_map_response) == 48);
 static_assert(offsetof(struct dmu_msg_map_response, offset) == 16);
 static_assert(offsetof(struct dmu_msg_map_response, dst_min) == 44);
 static_assert(sizeof(struct dmu_msg_invalidate_map) == 8);
+static_assert(sizeof(struct dmu_msg_extensions) == 8);
+static_assert(sizeof(struct dmu_msg_report) == 24);
+static_assert(sizeof(struct dmu_msg_discard) == 16);
 
 #define DMU_KERNEL_FLAGS (DMU_FLAG_VALID | DMU_FLAG_INUSE | DMU_FLAG_WAITING)
 #define DMU_DAEMON_FLAGS (DMU_FLAG_RD | DMU_FLAG_WR | DMU_FLAG_COPY_FIRST | \
 			  DMU_FLAG_TEMPORARY | DMU_FLAG_SYNC)
 
+#define DMU_EXTENSIONS (DMU_EXT_REPORTS | DMU_EXT_DISCARD)
+
 #define DMU_MAX_OUT (sizeof(struct dmu_msg_header) + \
+		     sizeof(struct dmu_msg_report))
+#define DMU_MIN_OUT (sizeof(struct dmu_msg_header) + \
 		     sizeof(struct dmu_msg_map_request))
 
 /**
@@ -56,24 +63,38 @@ struct dmu_node {
  * @events: what is being read
  * @out: the same, framed
  * @in: what is being written
- * @versions_lock: protects @versions
- * @versions: answers to GET_VERSION that are still to be read
+ * @replies_lock: protects @replies
+ * @replies: what it has asked of the transport, and not read yet
  */
 struct dmu_file {
 	struct dmu_peer *peer;
 	struct mutex read_lock; /* one reader at a time */
 	struct mutex write_lock; /* one writer at a time */
-	spinlock_t versions_lock; /* protects versions */
-	struct list_head versions;
+	spinlock_t replies_lock; /* protects replies */
+	struct list_head replies;
 	struct dmu_event events[DMU_CHUNK];
 	u8 out[DMU_CHUNK * DMU_MAX_OUT];
 	u8 in[PAGE_SIZE];
 };
 
-struct dmu_version {
+/**
+ * struct dmu_reply - an answer that the transport gives by itself
+ * @node: in file->replies
+ * @type: GET_VERSION or EXTENSIONS
+ * @id: of the question
+ * @len: of the payload
+ * @version: the payload
+ * @extensions: likewise
+ */
+struct dmu_reply {
 	struct list_head node;
+	u32 type;
 	u32 id;
-	u32 userspace_ver;
+	u32 len;
+	union {
+		struct dmu_msg_version version;
+		struct dmu_msg_extensions extensions;
+	};
 };
 
 static DEFINE_MUTEX(nodes_lock);
@@ -104,11 +125,46 @@ static size_t put_status(u8 *to, u32 id, u32 status)
 			   sizeof(payload));
 }
 
+static size_t put_report(u8 *to, const struct dmu_event *event)
+{
+	static const u32 reports[] = {
+		[DMU_COPY_FAILED] = DMU_REPORT_COPY_FAILED,
+		[DMU_IO_FAILED] = DMU_REPORT_IO_FAILED,
+		[DMU_TIMED_OUT] = DMU_REPORT_TIMED_OUT,
+		[DMU_LOST] = DMU_REPORT_LOST,
+	};
+	struct dmu_msg_report payload = {
+		.block = event->report == DMU_LOST ? event->count :
+						     event->block,
+		.id_of_req = event->id,
+		.report = reports[event->report],
+		.error = event->error,
+	};
+
+	return put_message(to, DM_USERSPACE_REPORT, 0, &payload,
+			   sizeof(payload));
+}
+
+static size_t put_discard(u8 *to, const struct dmu_event *event)
+{
+	struct dmu_msg_discard payload = {
+		.block = event->block,
+		.count = event->count,
+	};
+
+	return put_message(to, DM_USERSPACE_DISCARD, 0, &payload,
+			   sizeof(payload));
+}
+
 static size_t put_event(u8 *to, const struct dmu_event *event)
 {
 	struct dmu_msg_map_request request = { .org_block = event->block };
 
 	switch (event->type) {
+	case DMU_EVENT_REPORT:
+		return put_report(to, event);
+	case DMU_EVENT_DISCARD:
+		return put_discard(to, event);
 	case DMU_EVENT_SYNC:
 		return put_status(to, event->id, DM_USERSPACE_SYNC_COMPLETE);
 	case DMU_EVENT_INVALIDATED:
@@ -129,53 +185,62 @@ static u32 kernel_version(void)
 	       DMU_VERSION_PATCH;
 }
 
-static struct dmu_version *first_version(struct dmu_file *file)
+static struct dmu_reply *first_reply(struct dmu_file *file)
 {
-	struct dmu_version *version;
+	struct dmu_reply *reply;
 
-	spin_lock(&file->versions_lock);
-	version = list_first_entry_or_null(&file->versions, struct dmu_version,
-					   node);
-	spin_unlock(&file->versions_lock);
-	return version;
+	spin_lock(&file->replies_lock);
+	reply = list_first_entry_or_null(&file->replies, struct dmu_reply,
+					 node);
+	spin_unlock(&file->replies_lock);
+	return reply;
 }
 
-/* One answer to GET_VERSION. 0 where none waits, or it does not fit. */
-static ssize_t read_version(struct dmu_file *file, char __user *buf,
-			    size_t count)
+/* One answer of the transport's own. 0 where none waits. */
+static ssize_t read_reply(struct dmu_file *file, char __user *buf,
+			  size_t count)
 {
-	struct dmu_version *version = first_version(file);
-	struct dmu_msg_version payload;
+	struct dmu_reply *reply = first_reply(file);
 	size_t len;
 
-	if (!version)
+	if (!reply)
 		return 0;
-	payload.userspace_ver = version->userspace_ver;
-	payload.kernel_ver = kernel_version();
-	len = put_message(file->out, DM_USERSPACE_GET_VERSION, version->id,
-			  &payload, sizeof(payload));
+	len = put_message(file->out, reply->type, reply->id, &reply->version,
+			  reply->len);
 	if (len > count)
 		return -EINVAL;
 	if (copy_to_user(buf, file->out, len))
 		return -EFAULT;
-	spin_lock(&file->versions_lock);
-	list_del(&version->node);
-	spin_unlock(&file->versions_lock);
-	kfree(version);
+	spin_lock(&file->replies_lock);
+	list_del(&reply->node);
+	spin_unlock(&file->replies_lock);
+	kfree(reply);
 	return len;
 }
 
-/* As many events as fit, at most a chunk. 0 where none waits. */
+/*
+ * As many events as surely fit, at most a chunk. 0 where none waits. Notices are
+ * longer than what a daemon gets that does not know them.
+ */
 static ssize_t read_events(struct dmu_file *file, char __user *buf,
 			   size_t count)
 {
-	unsigned int max = clamp_t(size_t, count / DMU_MAX_OUT, 1, DMU_CHUNK);
+	size_t one = READ_ONCE(file->peer->wants) ? DMU_MAX_OUT : DMU_MIN_OUT;
+	unsigned int max = clamp_t(size_t, count / one, 1, DMU_CHUNK);
 	unsigned int i, nr;
-	size_t len = 0;
+	size_t len;
 
+again:
+	len = 0;
 	nr = dmu_peer_take(file->peer, file->events, max);
 	for (i = 0; i < nr; i++)
 		len += put_event(file->out + len, &file->events[i]);
+	if (len > count && nr > 1) {
+		/* It has only just said that it wants notices. */
+		dmu_peer_untake(file->peer, file->events, nr);
+		max = 1;
+		goto again;
+	}
 	if (len <= count && !copy_to_user(buf, file->out, len)) {
 		dmu_peer_taken(file->peer);
 		return len;
@@ -192,7 +257,7 @@ static ssize_t read_messages(struct dmu_file *file, char __user *buf,
 	ssize_t r;
 
 	do {
-		r = read_version(file, buf + done, count - done);
+		r = read_reply(file, buf + done, count - done);
 		if (!r)
 			r = read_events(file, buf + done, count - done);
 		if (r > 0)
@@ -203,7 +268,7 @@ static ssize_t read_messages(struct dmu_file *file, char __user *buf,
 
 static bool file_readable(struct dmu_file *file)
 {
-	return !list_empty_careful(&file->versions) ||
+	return !list_empty_careful(&file->replies) ||
 	       dmu_peer_readable(file->peer);
 }
 
@@ -246,20 +311,49 @@ static __poll_t dmu_poll(struct file *filp, poll_table *wait)
 
 /* --- write ----------------------------------------------------------------------- */
 
+static struct dmu_reply *reply_to(u32 type, u32 id, u32 len)
+{
+	struct dmu_reply *reply;
+
+	/* A few bytes, and the protocol knows no way to refuse. */
+	reply = kzalloc(sizeof(*reply), GFP_NOIO | __GFP_NOFAIL);
+	reply->type = type;
+	reply->id = id;
+	reply->len = len;
+	return reply;
+}
+
+static void reply_send(struct dmu_file *file, struct dmu_reply *reply)
+{
+	spin_lock(&file->replies_lock);
+	list_add_tail(&reply->node, &file->replies);
+	spin_unlock(&file->replies_lock);
+	dmu_space_wake(file->peer->space);
+}
+
 static int get_version(struct dmu_file *file, u32 id, const void *payload)
 {
-	struct dmu_msg_version msg;
-	struct dmu_version *version;
+	struct dmu_reply *reply = reply_to(DM_USERSPACE_GET_VERSION, id,
+					   sizeof(reply->version));
 
-	memcpy(&msg, payload, sizeof(msg));
-	/* A few bytes, and the protocol knows no way to refuse. */
-	version = kmalloc(sizeof(*version), GFP_NOIO | __GFP_NOFAIL);
-	version->id = id;
-	version->userspace_ver = msg.userspace_ver;
-	spin_lock(&file->versions_lock);
-	list_add_tail(&version->node, &file->versions);
-	spin_unlock(&file->versions_lock);
-	dmu_space_wake(file->peer->space);
+	memcpy(&reply->version, payload, sizeof(reply->version));
+	reply->version.kernel_ver = kernel_version();
+	reply_send(file, reply);
+	return 0;
+}
+
+static int get_extensions(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_reply *reply = reply_to(DM_USERSPACE_EXTENSIONS, id,
+					   sizeof(reply->extensions));
+	struct dmu_msg_extensions *msg = &reply->extensions;
+
+	memcpy(msg, payload, sizeof(*msg));
+	msg->bits &= DMU_EXTENSIONS;
+	dmu_peer_want(file->peer,
+		      (msg->bits & DMU_EXT_REPORTS ? DMU_WANTS_REPORTS : 0) |
+		      (msg->bits & DMU_EXT_DISCARD ? DMU_WANTS_DISCARDS : 0));
+	reply_send(file, reply);
 	return 0;
 }
 
@@ -350,6 +444,9 @@ static const struct {
 } messages[] = {
 	[DM_USERSPACE_GET_VERSION] = {
 		sizeof(struct dmu_msg_version), get_version
+	},
+	[DM_USERSPACE_EXTENSIONS] = {
+		sizeof(struct dmu_msg_extensions), get_extensions
 	},
 	[DM_USERSPACE_MAP_BLOCK_RESP] = {
 		sizeof(struct dmu_msg_map_response), get_map_response
@@ -471,8 +568,8 @@ static int dmu_open(struct inode *inode, struct file *filp)
 	file->peer = peer;
 	mutex_init(&file->read_lock);
 	mutex_init(&file->write_lock);
-	spin_lock_init(&file->versions_lock);
-	INIT_LIST_HEAD(&file->versions);
+	spin_lock_init(&file->replies_lock);
+	INIT_LIST_HEAD(&file->replies);
 	filp->private_data = file;
 	return stream_open(inode, filp);
 }
@@ -480,11 +577,11 @@ static int dmu_open(struct inode *inode, struct file *filp)
 static int dmu_release(struct inode *inode, struct file *filp)
 {
 	struct dmu_file *file = filp->private_data;
-	struct dmu_version *version, *next;
+	struct dmu_reply *reply, *next;
 
 	dmu_peer_close(file->peer);
-	list_for_each_entry_safe(version, next, &file->versions, node)
-		kfree(version);
+	list_for_each_entry_safe(reply, next, &file->replies, node)
+		kfree(reply);
 	kvfree(file);
 	return 0;
 }

@@ -21,6 +21,7 @@ static void change_copied(int read_err, unsigned long write_err, void *context)
 		DMERR_LIMIT("%s: copying block %llu failed (%s)", space->key,
 			    c->m.block, read_err ? "reading" : "writing");
 		this_cpu_inc(space->counters->errors);
+		dmu_report(space, DMU_COPY_FAILED, c->m.block, c->m.id, -EIO);
 	}
 	trace_dmu_copy_end(space, c->m.block, c->m.id,
 			   !read_err && !write_err);

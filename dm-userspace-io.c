@@ -342,6 +342,8 @@ static int map_discard(struct dmu_target *target, struct bio *bio)
 		return MAP_GO_ON;
 	if (nothing < bio_sectors(bio))
 		dm_accept_partial_bio(bio, nothing);
+	if (READ_ONCE(target->space->tells_discards))
+		dmu_discard_tell(target, bio->bi_iter.bi_sector, nothing);
 	return bio_finish(bio, BLK_STS_OK);
 }
 
@@ -372,11 +374,15 @@ static int map_unusual(struct dmu_target *target, struct bio *bio)
 }
 
 /* It has found its place, but may be too much for the device there. */
-static int map_hit_unusual(struct bio *bio)
+static int map_hit_unusual(struct dmu_target *target, struct bio *bio)
 {
 	struct dmu_bio *pb = dmu_bio(bio);
 	blk_status_t status;
 
+	/* While it counts as in flight: whoever reuses the place waits for it. */
+	if (bio_op(bio) == REQ_OP_DISCARD &&
+	    READ_ONCE(target->space->tells_discards))
+		dmu_discard_tell(target, pb->sector, bio_sectors(bio));
 	if (device_takes(bio->bi_bdev, bio, &status))
 		return DM_MAPIO_REMAPPED;
 	dmu_flight_leave(pb->flight);
@@ -408,6 +414,7 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	int r;
 
 	pb->change = NULL;
+	pb->sector = bio->bi_iter.bi_sector;
 	if (unlikely(!usual)) {
 		pb->flight = NULL;
 		r = map_unusual(target, bio);
@@ -419,7 +426,8 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	hit = map_hit(target, bio, rw);
 	rcu_read_unlock();
 	if (likely(hit))
-		return likely(usual) ? DM_MAPIO_REMAPPED : map_hit_unusual(bio);
+		return likely(usual) ? DM_MAPIO_REMAPPED :
+				       map_hit_unusual(target, bio);
 	dmu_flight_leave(pb->flight);
 	return map_miss(target, bio);
 }
@@ -428,6 +436,17 @@ static bool is_failure(blk_status_t status)
 {
 	return status != BLK_STS_OK && status != BLK_STS_DM_REQUEUE &&
 	       status != BLK_STS_AGAIN && status != BLK_STS_NOTSUPP;
+}
+
+/* It has ended with an error: count that, and tell who wants to know. */
+static void io_failed(struct dmu_space *space, const struct dmu_bio *pb,
+		      bool at_device, blk_status_t status)
+{
+	this_cpu_inc(space->counters->errors);
+	if (at_device)
+		dmu_report(space, DMU_IO_FAILED,
+			   pb->sector >> space->block_shift, 0,
+			   blk_status_to_errno(status));
 }
 
 /**
@@ -443,15 +462,16 @@ int dmu_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct dmu_bio *pb = dmu_bio(bio);
 	struct dmu_target *target = ti->private;
+	bool at_device = pb->flight;
 	int r = DM_ENDIO_DONE;
 
-	if (likely(pb->flight))
+	if (likely(at_device))
 		dmu_flight_leave(pb->flight);
 	if (unlikely(pb->change)) {
 		pb->flight = NULL;
 		r = dmu_change_endio(pb, bio, *error);
 	}
 	if (unlikely(*error) && r == DM_ENDIO_DONE && is_failure(*error))
-		this_cpu_inc(target->space->counters->errors);
+		io_failed(target->space, pb, at_device, *error);
 	return r;
 }

@@ -50,6 +50,7 @@ struct dmu_peer *dmu_peer_open(struct dmu_space *space)
 	INIT_LIST_HEAD(&peer->verdicts);
 	INIT_LIST_HEAD(&peer->telling);
 	INIT_LIST_HEAD(&peer->telling_verdicts);
+	INIT_LIST_HEAD(&peer->telling_discards);
 
 	spin_lock_irq(&space->lock);
 	gone = space->gone;
@@ -58,6 +59,7 @@ struct dmu_peer *dmu_peer_open(struct dmu_space *space)
 		list_add_tail(&peer->node, &space->peers);
 		WRITE_ONCE(space->nr_peers, space->nr_peers + 1);
 		WRITE_ONCE(space->absence_told, false);
+		dmu_discards_reconsider(space);
 	}
 	spin_unlock_irq(&space->lock);
 	if (gone) {
@@ -107,6 +109,8 @@ void dmu_peer_close(struct dmu_peer *peer)
 	WRITE_ONCE(space->nr_peers, space->nr_peers - 1);
 	absent = !space->nr_peers;
 	space->absent_since = jiffies;
+	dmu_discards_free(&peer->telling_discards);
+	dmu_discards_reconsider(space);
 	dmu_requests_unsend(space, peer);
 	list_splice_init(&peer->verdicts, &verdicts);
 	list_splice_init(&peer->telling_verdicts, &verdicts);
@@ -136,6 +140,7 @@ bool dmu_peer_readable(struct dmu_peer *peer)
 {
 	return !list_empty_careful(&peer->news) ||
 	       !list_empty_careful(&peer->verdicts) ||
+	       dmu_notice_waits(peer) ||
 	       !list_empty_careful(&peer->space->unread);
 }
 
@@ -171,7 +176,9 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 		event->id = c->id.id;
 		return true;
 	}
-	return dmu_request_send(peer->space, peer, event);
+	/* Before requests: see struct dmu_msg_discard. */
+	return dmu_notice_take(peer, event) ||
+	       dmu_request_send(peer->space, peer, event);
 }
 
 /**
@@ -207,12 +214,14 @@ void dmu_peer_taken(struct dmu_peer *peer)
 	struct dmu_change *c, *next;
 	LIST_HEAD(verdicts);
 
-	if (list_empty(&peer->telling) && list_empty(&peer->telling_verdicts))
+	if (list_empty(&peer->telling) &&
+	    list_empty(&peer->telling_verdicts) && !peer->wants)
 		return;
 	spin_lock_irq(&peer->space->lock);
 	list_for_each_entry_safe(c, next, &peer->telling, news)
 		list_del_init(&c->news);
 	list_splice_init(&peer->telling_verdicts, &verdicts);
+	dmu_notices_taken(peer);
 	spin_unlock_irq(&peer->space->lock);
 	verdicts_free(&verdicts);
 }
@@ -231,6 +240,7 @@ void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
 	spin_lock_irq(&space->lock);
 	list_splice_init(&peer->telling, &peer->news);
 	list_splice_init(&peer->telling_verdicts, &peer->verdicts);
+	dmu_notices_untake(peer);
 	while (nr--)
 		if (events[nr].type == DMU_EVENT_REQUEST)
 			dmu_request_unsend(space, peer, events[nr].id);
@@ -480,4 +490,21 @@ void dmu_peer_verdict(struct dmu_invalidation *inv)
 void dmu_peer_sync_done(struct dmu_peer *peer, u32 id)
 {
 	dmu_change_ack(peer->space, id);
+}
+
+/**
+ * dmu_peer_want() - a daemon says which notices it wants
+ * @peer: its connection
+ * @wants: DMU_WANTS_*
+ *
+ * Context: as dmu_peer_map(); does not sleep.
+ */
+void dmu_peer_want(struct dmu_peer *peer, unsigned int wants)
+{
+	struct dmu_space *space = peer->space;
+
+	spin_lock_irq(&space->lock);
+	WRITE_ONCE(peer->wants, wants);
+	dmu_discards_reconsider(space);
+	spin_unlock_irq(&space->lock);
 }

@@ -161,6 +161,22 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 }
 
 /**
+ * dmu_request_waits() - does I/O of a block wait for a daemon?
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ */
+bool dmu_request_waits(struct dmu_bucket *bucket, u64 block)
+{
+	struct dmu_request *request;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(request, &bucket->requests, node)
+		if (request->block == block)
+			return true;
+	return false;
+}
+
+/**
  * dmu_request_known() - may a daemon know that a block is asked for?
  * @bucket: of the block, locked
  * @block: of the mapped device
@@ -611,11 +627,14 @@ static void request_expire(struct dmu_space *space, struct dmu_request *request,
 	request->bios = rest;
 	if (!expired)
 		return;
-	if (sent)
+	if (sent) {
 		DMERR_LIMIT("%s: the daemon has not answered the request for block %llu in time: I/O fails",
 			    space->key, request->block);
-	else
+		dmu_report_locked(space, request->peer, DMU_TIMED_OUT,
+				  request->block, request->id.id, -ETIMEDOUT);
+	} else {
 		tell_absence(space);
+	}
 	request_lost_bios(space, request);
 }
 

@@ -264,6 +264,7 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	INIT_LIST_HEAD(&space->starved);
 	INIT_LIST_HEAD(&space->unread);
 	INIT_LIST_HEAD(&space->copies);
+	INIT_LIST_HEAD(&space->discards);
 	INIT_LIST_HEAD(&space->peers);
 	INIT_LIST_HEAD(&space->targets);
 	atomic_set(&space->copying, 0);

@@ -25,6 +25,26 @@
 #define DM_USERSPACE_MAP_INVALIDATE	5 /* daemon to kernel: invalidate_map */
 #define DM_USERSPACE_STATUS		6 /* both directions: status */
 
+/*
+ * Extensions, newer than 2006. A daemon that knows any sends EXTENSIONS with
+ * the bits of all that it knows; the answer, with the same header id, has the
+ * bits of those that are on from now on, for this open file. It never gets a
+ * message of an extension that it has not asked for. Asking again replaces
+ * what was asked for before; a bit that the kernel does not know stays off.
+ */
+#define DM_USERSPACE_EXTENSIONS		7 /* daemon asks, kernel answers */
+#define DM_USERSPACE_REPORT		8 /* kernel to daemon: report */
+#define DM_USERSPACE_DISCARD		9 /* kernel to daemon: discard */
+
+#define DMU_EXT_REPORTS		(1ULL << 0) /* it is told of failures */
+#define DMU_EXT_DISCARD		(1ULL << 1) /* it is told of discards */
+
+/* What a report says: dmu_msg_report.report. */
+#define DMU_REPORT_COPY_FAILED	1 /* of COPY_FIRST; it is tried again */
+#define DMU_REPORT_IO_FAILED	2 /* I/O that began in the block, at its place */
+#define DMU_REPORT_TIMED_OUT	3 /* a request that this daemon had read */
+#define DMU_REPORT_LOST		4 /* @block reports found no room */
+
 /* Status codes: dmu_msg_status.status. */
 #define DM_USERSPACE_INVAL_COMPLETE	101 /* the invalidation is done */
 #define DM_USERSPACE_INVAL_FAILED	102 /* there was nothing to invalidate */
@@ -121,6 +141,46 @@ struct dmu_msg_map_response {
  */
 struct dmu_msg_invalidate_map {
 	__u64 org_block;
+};
+
+/**
+ * struct dmu_msg_extensions - EXTENSIONS, both ways
+ * @bits: DMU_EXT_*
+ */
+struct dmu_msg_extensions {
+	__u64 bits;
+};
+
+/**
+ * struct dmu_msg_report - REPORT, kernel to daemon; header id 0
+ * @block: block of the mapped device; LOST: how many reports are missing
+ * @id_of_req: id of the request that this is about, or 0
+ * @report: DMU_REPORT_*
+ * @error: a negative errno, or 0
+ * @padding: zero
+ */
+struct dmu_msg_report {
+	__u64 block;
+	__u32 id_of_req;
+	__u32 report;
+	__s32 error;
+	__u32 padding;
+};
+
+/**
+ * struct dmu_msg_discard - DISCARD, kernel to daemon; header id 0
+ * @block: first block of the mapped device whose contents nobody needs
+ * @count: how many blocks in a row
+ *
+ * The kernel has forgotten where they are, so that the next I/O asks; such a
+ * request is read after this message. A daemon that wants to free their places
+ * sends MAP_INVALIDATE for each and waits for its STATUS, as always. It may
+ * as well do nothing. Only the one daemon of a device is told, and not of
+ * everything: a discard is a hint.
+ */
+struct dmu_msg_discard {
+	__u64 block;
+	__u64 count;
 };
 
 #endif /* _LINUX_DM_USERSPACE_H */

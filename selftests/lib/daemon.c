@@ -37,7 +37,7 @@ ssize_t dmt_read_msg(int fd, struct dmt_msg *msg)
 
 	/* One at a time: with this much room not more than one fits. */
 	memset(msg, 0, sizeof(*msg));
-	n = read(fd, msg, sizeof(msg->header) + sizeof(msg->request));
+	n = read(fd, msg, sizeof(msg->header) + sizeof(msg->report));
 	return n < 0 ? -errno : n;
 }
 

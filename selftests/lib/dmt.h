@@ -96,6 +96,9 @@ struct dmt_msg {
 		struct dmu_msg_map_request request;
 		struct dmu_msg_map_response response;
 		struct dmu_msg_invalidate_map invalidate;
+		struct dmu_msg_extensions extensions;
+		struct dmu_msg_report report;
+		struct dmu_msg_discard discard;
 		uint8_t bytes[256];
 	} __attribute__((packed));
 } __attribute__((packed));

@@ -132,6 +132,22 @@ static void on_gone(struct dmu *dmu, void *ctx)
 	event(ctx, "gone ");
 }
 
+static void on_failed(struct dmu *dmu, enum dmu_failure what, uint64_t block,
+		      uint32_t id, int error, void *ctx)
+{
+	(void)dmu;
+	event(ctx, "failed:%d:%llu:%u:%d ", what, (unsigned long long)block, id,
+	      error);
+}
+
+static void on_discarded(struct dmu *dmu, uint64_t block, uint64_t count,
+			 void *ctx)
+{
+	(void)dmu;
+	event(ctx, "discarded:%llu:%llu ", (unsigned long long)block,
+	      (unsigned long long)count);
+}
+
 static void on_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
 		       void *ctx)
 {
@@ -151,6 +167,8 @@ const struct dmu_ops fake_ops = {
 	.batch = on_batch,
 	.gone = on_gone,
 	.refused = on_refused,
+	.failed = on_failed,
+	.discarded = on_discarded,
 };
 
 static int setup(void **state, int type)

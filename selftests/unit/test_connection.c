@@ -44,12 +44,12 @@ static void handshake(void **state)
 {
 	struct fake *fake = *state;
 	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
-					  0x010203);
+					  0x010003);
 
 	assert_int_equal(dmu_kernel_version(fake->dmu), 0);
 	fake_send(fake, &msg, 1);
 	assert_int_equal(dmu_handshake(fake->dmu, 0), 0);
-	assert_int_equal(dmu_kernel_version(fake->dmu), 0x010203);
+	assert_int_equal(dmu_kernel_version(fake->dmu), 0x010003);
 	/* It is known now, and needs no other message. */
 	assert_int_equal(dmu_handshake(fake->dmu, 0), 0);
 }

@@ -40,8 +40,8 @@ static void send_header(struct fake *fake, uint32_t type, uint32_t len,
 
 static void unknown_type(void **state)
 {
-	send_header(*state, 7, 8, 20);
-	ended(*state, "message type 7 is unknown");
+	send_header(*state, 10, 8, 20);
+	ended(*state, "message type 10 is unknown");
 }
 
 static void type_zero(void **state)
@@ -172,6 +172,86 @@ static void second_version(void **state)
 	ended(fake, "version");
 }
 
+static void granted_unasked(void **state)
+{
+	const struct dmui_msg msg = {
+		.type = DM_USERSPACE_EXTENSIONS,
+		.id = DMUI_EXTENSIONS_ID,
+	};
+
+	fake_send(*state, &msg, 1);
+	ended(*state, "grants extensions that nobody asked for");
+}
+
+/* The kernel of 2006, or of last year, knows nothing of extensions. */
+static void old_kernel_is_not_asked(void **state)
+{
+	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
+					  1u << 16);
+	struct fake *fake = *state;
+
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_handshake(fake->dmu, 10000), 0);
+	fake_nothing_came(fake);
+}
+
+static void new_kernel_is_asked(struct fake *fake, uint64_t grants)
+{
+	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
+					  DMUI_KERNEL_EXTENSIONS);
+
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_dispatch(fake->dmu), 1);
+	assert_int_equal(fake_receive(fake, &msg, 1), 1);
+	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
+	assert_true(msg.extensions.bits == (DMU_EXT_REPORTS | DMU_EXT_DISCARD));
+	msg.extensions.bits = grants;
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_handshake(fake->dmu, 10000), 0);
+}
+
+static void notices_are_handed_out(void **state)
+{
+	struct fake *fake = *state;
+	const struct dmui_msg msgs[] = {
+		{
+			.type = DM_USERSPACE_REPORT,
+			.report = { .block = 7, .id_of_req = 3, .error = -5,
+				    .report = DMU_REPORT_COPY_FAILED },
+		}, {
+			.type = DM_USERSPACE_REPORT,
+			.report = { .block = 9, .report = DMU_REPORT_LOST },
+		}, {
+			.type = DM_USERSPACE_REPORT,
+			.report = { .report = 1000 },
+		}, {
+			.type = DM_USERSPACE_DISCARD,
+			.discard = { .block = 1ULL << 40, .count = 2 },
+		},
+	};
+
+	new_kernel_is_asked(fake, DMU_EXT_REPORTS | DMU_EXT_DISCARD);
+	fake_reset(fake);
+	fake_send(fake, msgs, 4);
+	assert_int_equal(dmu_dispatch(fake->dmu), 4);
+	assert_string_equal(fake->events,
+			    "failed:1:7:3:-5 failed:4:9:0:0 discarded:1099511627776:2 batch ");
+}
+
+static void more_is_granted_than_asked(void **state)
+{
+	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
+					  DMUI_KERNEL_EXTENSIONS);
+	struct fake *fake = *state;
+
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_dispatch(fake->dmu), 1);
+	assert_int_equal(fake_receive(fake, &msg, 1), 1);
+	msg.extensions.bits = 1ULL << 63;
+	fake_send(fake, &msg, 1);
+	ended(fake, "grants extensions that nobody asked for");
+}
+
 static void map_any(struct fake *fake, const struct dmu_request *req)
 {
 	const struct dmu_mapping m = {
@@ -242,6 +322,10 @@ int main(void)
 		with_fake(sync_unanswered),
 		with_fake(invalidated_unknown_id),
 		with_fake(second_version),
+		with_fake(granted_unasked),
+		with_fake(old_kernel_is_not_asked),
+		with_fake(notices_are_handed_out),
+		with_fake(more_is_granted_than_asked),
 		cmocka_unit_test(garbage),
 	};
 

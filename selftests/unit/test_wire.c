@@ -70,7 +70,9 @@ static void request_layout(void **state)
 
 static void sizes(void **state)
 {
-	static const size_t size[] = { 0, 20, 28, 60, 60, 20, 20, 0 };
+	static const size_t size[] = {
+		0, 20, 28, 60, 60, 20, 20, 20, 36, 28, 0
+	};
 	uint32_t type;
 
 	(void)state;
@@ -88,7 +90,7 @@ static void there_and_back(void **state)
 	char why[256];
 
 	(void)state;
-	for (msg.type = 1; msg.type <= 6; msg.type++) {
+	for (msg.type = 1; msg.type <= 9; msg.type++) {
 		msg.id = msg.type * 1000;
 		for (i = 0; i < sizeof(msg.response); i++)
 			((unsigned char *)&msg.response)[i] = i + msg.type;
@@ -123,10 +125,10 @@ static void wrong_length(void **state)
 	put(bytes + 4, 0xffffffff, 4);
 	assert_int_equal(dmui_decode(bytes, sizeof(bytes), &back, why,
 				     sizeof(why)), -EPROTO);
-	put(bytes, 7, 4);
+	put(bytes, 10, 4);
 	assert_int_equal(dmui_decode(bytes, sizeof(bytes), &back, why,
 				     sizeof(why)), -EPROTO);
-	assert_string_equal(why, "message type 7 is unknown");
+	assert_string_equal(why, "message type 10 is unknown");
 }
 
 int main(void)

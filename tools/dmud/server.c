@@ -70,6 +70,45 @@ static void on_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
 						   server->state);
 }
 
+static const char *failure_name(enum dmu_failure what)
+{
+	switch (what) {
+	case DMU_FAILED_COPY:
+		return "a copy failed";
+	case DMU_FAILED_IO:
+		return "I/O failed at its device";
+	case DMU_FAILED_REQUEST:
+		return "a request was not answered in time";
+	case DMU_FAILED_REPORTS:
+		break;
+	}
+	return "reports of failures were lost";
+}
+
+static void on_failed(struct dmu *dmu, enum dmu_failure what, uint64_t block,
+		      uint32_t id, int error, void *ctx)
+{
+	struct server *server = ctx;
+
+	server->failures += what == DMU_FAILED_REPORTS ? block : 1;
+	/* The 1st, 2nd, 4th, 8th ...: as above. */
+	if (!(server->failures & (server->failures - 1)))
+		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
+			 server->env.name, failure_name(what), block,
+			 strerror(-error), server->failures);
+	if (server->plugin.policy->ops.failed)
+		server->plugin.policy->ops.failed(dmu, what, block, id, error,
+						  server->state);
+}
+
+static void on_discarded(struct dmu *dmu, uint64_t block, uint64_t count,
+			 void *ctx)
+{
+	struct server *server = ctx;
+
+	server->plugin.policy->ops.discarded(dmu, block, count, server->state);
+}
+
 static int connect_device(struct server *server, char *why)
 {
 	const struct dmu_ops *policy = &server->plugin.policy->ops;
@@ -80,6 +119,8 @@ static int connect_device(struct server *server, char *why)
 		.batch = policy->batch ? on_batch : NULL,
 		.gone = on_gone,
 		.refused = on_refused,
+		.failed = on_failed,
+		.discarded = policy->discarded ? on_discarded : NULL,
 	};
 	int err = dmu_open(server->opts->device, &ops, server, &server->dmu);
 
@@ -207,6 +248,7 @@ static struct json_object *answer_status(struct server *server)
 	json_object_object_add(answer, "failed", number(counters.failed));
 	json_object_object_add(answer, "syncs", number(counters.syncs));
 	json_object_object_add(answer, "refused", number(counters.refused));
+	json_object_object_add(answer, "failures", number(server->failures));
 	if (policy->status)
 		policy->status(server->state, own);
 	json_object_object_add(answer, "policy_status", own);

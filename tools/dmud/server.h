@@ -19,6 +19,7 @@
  * @signal_fd: SIGTERM and the like; -1: not yet
  * @stop: leave the loop; set by a signal, by "quit", or when @dmu has ended
  * @refused: answers that the kernel refused, to log ever fewer of them
+ * @failures: what the kernel has reported, likewise
  */
 struct server {
 	const struct options *opts;
@@ -31,6 +32,7 @@ struct server {
 	int signal_fd;
 	bool stop;
 	uint64_t refused;
+	uint64_t failures;
 };
 
 void server_init(struct server *server, const struct options *opts);

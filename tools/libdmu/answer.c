@@ -27,6 +27,24 @@ int dmui_send_version(struct dmu *dmu)
 }
 
 /**
+ * dmui_send_extensions() - say which extensions are known
+ * @dmu: the connection
+ * @bits: DMU_EXT_*
+ *
+ * Return: as of dmui_send().
+ */
+int dmui_send_extensions(struct dmu *dmu, uint64_t bits)
+{
+	struct dmui_msg msg = {
+		.type = DM_USERSPACE_EXTENSIONS,
+		.id = DMUI_EXTENSIONS_ID,
+		.extensions.bits = bits,
+	};
+
+	return dmui_send(dmu, &msg);
+}
+
+/**
  * dmui_send_failed() - tell the kernel that a request cannot be answered
  * @dmu: the connection
  * @id: the request's

@@ -127,8 +127,8 @@ static int set_nonblocking(int fd)
  *
  * The kernel is asked for its version at once; see dmu_handshake() for the
  * answer. No callback comes before dmu_handshake(), dmu_dispatch() or
- * dmu_run(): requests wait in the kernel until then, and their time limit has
- * not begun.
+ * dmu_run(): requests wait in the kernel until then, and the table's
+ * request_timeout has not begun.
  *
  * Return: 0; -EINVAL: @ops has no map, or @geo is no possible shape; -ENOMEM;
  * or what fcntl() and write() say of @fd. dmu_strerror(NULL) has the sentence.

@@ -64,6 +64,14 @@ struct dmu_mapping {
 	unsigned int flags;
 };
 
+/* What dmu_ops.failed may tell of. */
+enum dmu_failure {
+	DMU_FAILED_COPY = 1,	/* of a DMU_MAP_COPY mapping; I/O tries it again */
+	DMU_FAILED_IO,		/* I/O that began in the block, at its place */
+	DMU_FAILED_REQUEST,	/* not answered in time; its I/O has failed */
+	DMU_FAILED_REPORTS,	/* as many as @block says found no room */
+};
+
 /**
  * struct dmu_ops - what a policy does; any member but @map may be NULL
  * @map: the kernel asks for a block: call dmu_map() or dmu_fail() with the
@@ -82,6 +90,13 @@ struct dmu_mapping {
  *	table does not name; dmu_strerror() says more. A request answered so
  *	(@id) has been failed for you; an invalidation refused (@id is 0, as
  *	for dmu_push()) gets no @invalidated
+ * @failed: something failed in the kernel; @id is that of the request, or 0;
+ *	@error a negative errno. Only from kernels that report it (1.1)
+ * @discarded: nobody needs what @count blocks from @block on hold, and the
+ *	kernel has forgotten where they are. To free their places: call
+ *	dmu_invalidate() for each, and free it when @invalidated comes, whatever
+ *	@mapped says. A hint that may be ignored; only the one daemon of a
+ *	device gets it, and only from kernels that tell it (1.1)
  *
  * The callbacks come from dmu_dispatch(), dmu_run() and dmu_handshake();
  * @refused also from any function that sends. They must not close the
@@ -96,6 +111,10 @@ struct dmu_ops {
 	void (*gone)(struct dmu *dmu, void *ctx);
 	void (*refused)(struct dmu *dmu, uint32_t id, uint64_t block,
 			int error, void *ctx);
+	void (*failed)(struct dmu *dmu, enum dmu_failure what, uint64_t block,
+		       uint32_t id, int error, void *ctx);
+	void (*discarded)(struct dmu *dmu, uint64_t block, uint64_t count,
+			  void *ctx);
 };
 
 /**

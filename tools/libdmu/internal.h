@@ -16,6 +16,10 @@
 #define DMUI_VERSION (1u << 16)
 #define DMUI_VERSION_ID 1
 
+/* The first kernel that knows EXTENSIONS, and the id they are asked for with. */
+#define DMUI_KERNEL_EXTENSIONS (1u << 16 | 1u << 8)
+#define DMUI_EXTENSIONS_ID 2
+
 /* dmui_id.state of dmu.requests. The kernel keeps these ids apart. */
 enum {
 	DMUI_ASKED,		/* the kernel waits for dmu_map() or dmu_fail() */
@@ -34,6 +38,9 @@ enum {
  * @ctx: for the callbacks
  * @kernel_version: 0 until the kernel has told it
  * @version_known: it has
+ * @wanted: DMU_EXT_* that the kernel has been asked for
+ * @extensions: those of them that are on
+ * @asking: its answer to that is still to come
  * @ended: what dmu_dispatch() returns from now on, or 0
  * @dispatching: a read is being handed out
  * @flushing: what was gathered is being written
@@ -57,6 +64,9 @@ struct dmu {
 	void *ctx;
 	uint32_t kernel_version;
 	bool version_known;
+	uint64_t wanted;
+	uint64_t extensions;
+	bool asking;
 	int ended;
 	bool dispatching;
 	bool flushing;
@@ -84,6 +94,7 @@ int dmui_flush(struct dmu *dmu, int *refusal);
 
 /* answer.c */
 int dmui_send_version(struct dmu *dmu);
+int dmui_send_extensions(struct dmu *dmu, uint64_t bits);
 int dmui_send_failed(struct dmu *dmu, uint32_t id, uint64_t block);
 
 /* receive.c */

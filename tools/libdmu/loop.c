@@ -116,7 +116,7 @@ static int64_t now_ms(void)
 }
 
 /**
- * dmu_handshake() - wait until the kernel has told its version
+ * dmu_handshake() - wait until the kernel has told its version, and what it does
  * @dmu: the connection
  * @timeout_ms: milliseconds to wait at most
  *
@@ -133,7 +133,7 @@ int dmu_handshake(struct dmu *dmu, int timeout_ms)
 	int64_t left;
 	int n;
 
-	while (!dmu->version_known) {
+	while (!dmu->version_known || dmu->asking) {
 		n = dmu_dispatch(dmu);
 		if (n < 0)
 			return n;

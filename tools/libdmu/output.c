@@ -113,6 +113,9 @@ static uint64_t other_refused(struct dmu *dmu, const struct dmui_msg *msg,
 		block = msg->response.org_block;
 	} else if (msg->type == DM_USERSPACE_GET_VERSION) {
 		what = "to tell its version";
+	} else if (msg->type == DM_USERSPACE_EXTENSIONS) {
+		dmu->asking = false;
+		what = "to talk of extensions";
 	}
 	dmui_error(dmu, err, "the kernel refused %s (block %llu): %s", what,
 		   (unsigned long long)block, strerror(-err));

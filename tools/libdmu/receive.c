@@ -18,6 +18,55 @@ static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
 				  "the kernel tells its version to somebody else");
 	dmu->kernel_version = msg->version.kernel_ver;
 	dmu->version_known = true;
+	if (dmu->ops.failed)
+		dmu->wanted |= DMU_EXT_REPORTS;
+	if (dmu->ops.discarded)
+		dmu->wanted |= DMU_EXT_DISCARD;
+	if (!dmu->wanted || dmu->kernel_version < DMUI_KERNEL_EXTENSIONS)
+		return 0;
+	dmu->asking = true;
+	return dmui_send_extensions(dmu, dmu->wanted);
+}
+
+static int receive_extensions(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	if (!dmu->asking || msg->id != DMUI_EXTENSIONS_ID ||
+	    msg->extensions.bits & ~dmu->wanted)
+		return dmui_error(dmu, -EPROTO,
+				  "the kernel grants extensions that nobody asked for");
+	dmu->extensions = msg->extensions.bits;
+	dmu->asking = false;
+	return 0;
+}
+
+static int receive_report(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	static const enum dmu_failure failures[] = {
+		[DMU_REPORT_COPY_FAILED] = DMU_FAILED_COPY,
+		[DMU_REPORT_IO_FAILED] = DMU_FAILED_IO,
+		[DMU_REPORT_TIMED_OUT] = DMU_FAILED_REQUEST,
+		[DMU_REPORT_LOST] = DMU_FAILED_REPORTS,
+	};
+	const struct dmu_msg_report *report = &msg->report;
+
+	/* They may come before the answer that says that they are on. */
+	if (!(dmu->wanted & DMU_EXT_REPORTS))
+		return dmui_error(dmu, -EPROTO,
+				  "the kernel reports a failure unasked");
+	if (!report->report || report->report > DMU_REPORT_LOST)
+		return 0;
+	dmu->ops.failed(dmu, failures[report->report], report->block,
+			report->id_of_req, report->error, dmu->ctx);
+	return 0;
+}
+
+static int receive_discard(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	if (!(dmu->wanted & DMU_EXT_DISCARD))
+		return dmui_error(dmu, -EPROTO,
+				  "the kernel tells of a discard unasked");
+	dmu->ops.discarded(dmu, msg->discard.block, msg->discard.count,
+			   dmu->ctx);
 	return 0;
 }
 
@@ -112,6 +161,12 @@ int dmui_receive(struct dmu *dmu, const struct dmui_msg *msg)
 		return receive_request(dmu, msg);
 	case DM_USERSPACE_STATUS:
 		return receive_status(dmu, msg);
+	case DM_USERSPACE_EXTENSIONS:
+		return receive_extensions(dmu, msg);
+	case DM_USERSPACE_REPORT:
+		return receive_report(dmu, msg);
+	case DM_USERSPACE_DISCARD:
+		return receive_discard(dmu, msg);
 	}
 	return dmui_error(dmu, -EPROTO,
 			  "the kernel sent a message of type %u, which only a daemon sends",

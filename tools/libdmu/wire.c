@@ -17,6 +17,9 @@ static_assert(sizeof(struct dmu_msg_status) == 8, "status");
 static_assert(sizeof(struct dmu_msg_map_request) == 16, "map_request");
 static_assert(sizeof(struct dmu_msg_map_response) == 48, "map_response");
 static_assert(sizeof(struct dmu_msg_invalidate_map) == 8, "invalidate_map");
+static_assert(sizeof(struct dmu_msg_extensions) == 8, "extensions");
+static_assert(sizeof(struct dmu_msg_report) == 24, "report");
+static_assert(sizeof(struct dmu_msg_discard) == 16, "discard");
 
 /* Bytes that follow the header of a message of @type; 0: no such type. */
 static size_t payload_size(uint32_t type)
@@ -33,6 +36,12 @@ static size_t payload_size(uint32_t type)
 		return sizeof(struct dmu_msg_invalidate_map);
 	case DM_USERSPACE_STATUS:
 		return sizeof(struct dmu_msg_status);
+	case DM_USERSPACE_EXTENSIONS:
+		return sizeof(struct dmu_msg_extensions);
+	case DM_USERSPACE_REPORT:
+		return sizeof(struct dmu_msg_report);
+	case DM_USERSPACE_DISCARD:
+		return sizeof(struct dmu_msg_discard);
 	}
 	return 0;
 }

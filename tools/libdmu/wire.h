@@ -20,6 +20,9 @@
  * @request: MAP_BLOCK_REQ
  * @response: MAP_BLOCK_RESP, MAP_FAILED
  * @invalidate: MAP_INVALIDATE
+ * @extensions: EXTENSIONS
+ * @report: REPORT
+ * @discard: DISCARD
  */
 struct dmui_msg {
 	uint32_t type;
@@ -30,6 +33,9 @@ struct dmui_msg {
 		struct dmu_msg_map_request request;
 		struct dmu_msg_map_response response;
 		struct dmu_msg_invalidate_map invalidate;
+		struct dmu_msg_extensions extensions;
+		struct dmu_msg_report report;
+		struct dmu_msg_discard discard;
 	};
 };
 
