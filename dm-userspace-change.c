@@ -29,8 +29,11 @@ void dmu_change_put(struct dmu_change *c)
 
 /* --- the daemon that owes the ack ------------------------------------------ */
 
-/* No ack names it any more. Context: space->lock, too. */
-static void change_unname(struct dmu_change *c)
+/**
+ * dmu_change_unname() - no ack names a change any more
+ * @c: its space is locked
+ */
+void dmu_change_unname(struct dmu_change *c)
 {
 	lockdep_assert_held(&c->space->lock);
 	list_del_init(&c->news);
@@ -49,7 +52,7 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 	struct dmu_space *space = c->space;
 
 	spin_lock(&space->lock);
-	change_unname(c);
+	dmu_change_unname(c);
 	if (!list_empty(&c->owed)) {
 		list_del_init(&c->owed);
 		c->refs--; /* the change's own is left: never the last */
@@ -513,7 +516,7 @@ static void change_detach(struct dmu_change *c)
 {
 	c->remap = NULL;
 	spin_lock(&c->space->lock);
-	change_unname(c);
+	dmu_change_unname(c);
 	spin_unlock(&c->space->lock);
 	c->m.flags &= ~DMU_SYNC;
 }
@@ -740,109 +743,4 @@ int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error)
 	dmu_change_put(c);
 	spin_unlock_irqrestore(&bucket->lock, irq);
 	return r;
-}
-
-/* --- a daemon's end, and a table's ---------------------------------------------- */
-
-static void change_orphan(struct dmu_change *c)
-{
-	switch (c->state) {
-	case DMU_CHANGE_DRAIN:
-	case DMU_CHANGE_QUEUED:
-	case DMU_CHANGE_FAILED:
-		dmu_change_forget(c);
-		break;
-	case DMU_CHANGE_SYNC:
-		if (c->remap && (c->inflight || !bio_list_empty(&c->held)))
-			dmu_change_enter(c, DMU_CHANGE_ASK);
-		else
-			dmu_change_forget(c);
-		break;
-	default:
-		/* A copy that has begun goes on, and then asks. */
-		break;
-	}
-}
-
-/**
- * dmu_changes_orphan() - a daemon died that owed acks
- * @peer: the daemon's; no answer is being applied (space->answers)
- *
- * Context: may sleep.
- */
-void dmu_changes_orphan(struct dmu_peer *peer)
-{
-	struct dmu_space *space = peer->space;
-	struct dmu_bucket *bucket;
-	struct dmu_change *c;
-
-	for (;;) {
-		spin_lock_irq(&space->lock);
-		c = list_first_entry_or_null(&peer->owed, struct dmu_change,
-					     owed);
-		if (!c) {
-			spin_unlock_irq(&space->lock);
-			return;
-		}
-		/* The list's reference is ours from now on. */
-		list_del_init(&c->owed);
-		change_unname(c);
-		c->owner = NULL;
-		bucket = c->bucket;
-		spin_unlock_irq(&space->lock);
-
-		spin_lock_irq(&bucket->lock);
-		change_orphan(c);
-		dmu_change_put(c);
-		spin_unlock_irq(&bucket->lock);
-		cond_resched();
-	}
-}
-
-/**
- * dmu_changes_purge() - give up what has to do with a device that has gone
- * @bucket: locked
- * @dev: no table of the key names it, so that no copy on it is under way
- *
- * I/O that is held for it keeps waiting for its ack.
- */
-void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
-{
-	struct dmu_change *c;
-	bool again;
-
-	do {
-		again = false;
-		hlist_for_each_entry(c, &bucket->changes, node) {
-			if (c->state >= DMU_CHANGE_ASK ||
-			    c->state == DMU_CHANGE_COPYING ||
-			    (c->state == DMU_CHANGE_SYNC && !c->remap))
-				continue;
-			if (c->m.dst != dev &&
-			    !(c->m.flags & DMU_COPY && !c->copied &&
-			      c->m.src == dev))
-				continue;
-			dmu_change_forget(c);
-			again = true; /* the list may have changed at will */
-			break;
-		}
-	} while (again);
-}
-
-/**
- * dmu_changes_return() - take back what waits or is held of a target
- * @bucket: locked
- * @target: of a noflush suspend
- * @bios: gets its bios
- */
-void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
-			struct bio_list *bios)
-{
-	struct dmu_change *c;
-
-	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(c, &bucket->changes, node) {
-		dmu_bios_take(&c->waiting, target, bios);
-		dmu_bios_take(&c->held, target, bios);
-	}
 }
