@@ -707,6 +707,12 @@ static inline void dmu_space_relieve(struct dmu_space *space)
 		dmu_space_kick(space);
 }
 
+/* The id by which daemons know a remap; 0 where it answered no request. */
+static inline u32 dmu_remap_id(const struct dmu_remap *remap)
+{
+	return remap->flags & DMU_PUSHED ? 0 : (u32)remap->stamp;
+}
+
 static inline sector_t dmu_block_sectors(const struct dmu_space *space)
 {
 	return (sector_t)1 << space->block_shift;

@@ -264,7 +264,7 @@ bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 
 	if (!remap)
 		return false;
-	trace_dmu_remap_invalidated(space, block, (u32)remap->stamp);
+	trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
 	if (remap->change)
 		dmu_change_invalidate(remap->change);
 	dmu_remap_drop(space, bucket, remap);

@@ -333,7 +333,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 			}
 			bucket->recycled = max(bucket->recycled, remap->stamp);
 			trace_dmu_remap_evicted(space, remap->block,
-						(u32)remap->stamp);
+						dmu_remap_id(remap));
 			dmu_remap_drop(space, bucket, remap);
 			if (++done == nr)
 				break;

@@ -408,6 +408,46 @@ static void space_end(struct dmu_space *space)
 	wake_up_interruptible_poll(&space->readers, EPOLLIN | EPOLLHUP);
 }
 
+/* It is to be asked for again. Context: space->answers, for writing. */
+static void forget_block(struct dmu_space *space, u64 block)
+{
+	struct dmu_bucket *bucket = dmu_bucket_of(space, block);
+
+	spin_lock_irq(&bucket->lock);
+	dmu_unmap(space, bucket, block);
+	spin_unlock_irq(&bucket->lock);
+}
+
+static bool is_active(struct dmu_space *space, sector_t sector)
+{
+	struct dmu_target *target;
+
+	lockdep_assert_held(&space->targets_lock);
+	list_for_each_entry(target, &space->targets, node)
+		if (target->active && sector >= target->ti->begin &&
+		    sector - target->ti->begin < target->ti->len)
+			return true;
+	return false;
+}
+
+/*
+ * Nobody will know, when a longer table comes, that the last block of this one
+ * was short: see dmu_space_activate().
+ */
+static void forget_short_end(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	sector_t mask = dmu_block_sectors(space) - 1;
+	sector_t end = target->ti->begin + target->ti->len;
+	bool kept;
+
+	spin_lock_irq(&space->targets_lock);
+	kept = is_active(space, end & ~mask);
+	spin_unlock_irq(&space->targets_lock);
+	if (end & mask && !kept)
+		forget_block(space, end >> space->block_shift);
+}
+
 /**
  * dmu_space_leave() - a target goes
  * @target: has no I/O and no copies; its devices are still open
@@ -421,10 +461,14 @@ void dmu_space_leave(struct dmu_target *target)
 	bool last;
 
 	mutex_lock(&dmu_spaces_lock);
+	down_write(&space->answers);
 	spin_lock_irq(&space->targets_lock);
 	list_del(&target->node);
 	last = list_empty(&space->targets);
 	spin_unlock_irq(&space->targets_lock);
+	if (!last)
+		forget_short_end(target);
+	up_write(&space->answers);
 	if (last)
 		space_end(space);
 	else
@@ -512,9 +556,7 @@ static sector_t next_outgrown(struct dmu_target *target, sector_t end)
 void dmu_space_activate(struct dmu_target *target)
 {
 	struct dmu_space *space = target->space;
-	struct dmu_bucket *bucket;
 	sector_t end = 0;
-	u64 block;
 
 	/* No answer is half-way between its check and its effect. */
 	down_write(&space->answers);
@@ -522,11 +564,7 @@ void dmu_space_activate(struct dmu_target *target)
 	target->active = true;
 	while ((end = next_outgrown(target, end))) {
 		spin_unlock_irq(&space->targets_lock);
-		block = end >> space->block_shift;
-		bucket = dmu_bucket_of(space, block);
-		spin_lock_irq(&bucket->lock);
-		dmu_unmap(space, bucket, block);
-		spin_unlock_irq(&bucket->lock);
+		forget_block(space, end >> space->block_shift);
 		spin_lock_irq(&space->targets_lock);
 	}
 	spin_unlock_irq(&space->targets_lock);
