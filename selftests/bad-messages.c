@@ -130,13 +130,15 @@ static void name_mapped_device(struct bad *b)
 BAD_MAP(device_none, ENODEV, b->r.dst_maj = b->r.dst_min = 0);
 BAD_MAP(device_that_does_not_exist, ENODEV, b->r.dst_min = 255);
 BAD_MAP(device_of_no_table, ENODEV, name_mapped_device(b));
-BAD_MAP(device_absurd, ENODEV, b->r.dst_maj = b->r.dst_min = UINT32_MAX);
+BAD_MAP(device_absurd, ENODEV, b->r.dst_maj = UINT32_MAX;
+	b->r.dst_min = UINT32_MAX);
 BAD_MAP(device_major_wraps, ENODEV, b->r.dst_maj |= 1u << 12);
 BAD_MAP(device_minor_wraps, ENODEV, b->r.dst_min |= 1u << 20);
 BAD_MAP(device_major_wraps_far, ENODEV, b->r.dst_maj |= 1u << 31);
 BAD_MAP(source_none, ENODEV, b->r.flags |= DMU_FLAG_COPY_FIRST);
 BAD_MAP(source_absurd, ENODEV, b->r.flags |= DMU_FLAG_COPY_FIRST;
-	b->r.src_maj = b->r.src_min = UINT32_MAX);
+	b->r.src_maj = UINT32_MAX;
+	b->r.src_min = UINT32_MAX);
 BAD_MAP(source_wraps, ENODEV, b->r.flags |= DMU_FLAG_COPY_FIRST;
 	b->r.src_maj = b->r.dst_maj;
 	b->r.src_min = b->r.dst_min + (1u << 20));

@@ -36,8 +36,8 @@
 #define DM_USERSPACE_REPORT		8 /* kernel to daemon: report */
 #define DM_USERSPACE_DISCARD		9 /* kernel to daemon: discard */
 
-#define DMU_EXT_REPORTS		(1ULL << 0) /* it is told of failures */
-#define DMU_EXT_DISCARD		(1ULL << 1) /* it is told of discards */
+#define DMU_EXT_REPORTS		1ULL /* it is told of failures */
+#define DMU_EXT_DISCARD		2ULL /* it is told of discards */
 
 /* What a report says: dmu_msg_report.report. */
 #define DMU_REPORT_COPY_FAILED	1 /* of COPY_FIRST; it is tried again */
