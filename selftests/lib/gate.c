@@ -160,6 +160,21 @@ void dmt_gate_refuse_discards(const struct dmt_gate *gate)
 	gate_become(gate, &line, 1);
 }
 
+/**
+ * dmt_gate_delay() - let all pass a little later
+ * @gate: open or shut
+ * @ms: how much later
+ */
+void dmt_gate_delay(const struct dmt_gate *gate, unsigned int ms)
+{
+	char params[64];
+	struct dmt_line line = { 0, gate->sectors, "delay", params };
+
+	snprintf(params, sizeof(params), "%u:%u 0 %u", major(gate->behind),
+		 minor(gate->behind), ms);
+	gate_become(gate, &line, 1);
+}
+
 /* --- what tests of this kind say often ------------------------------------------- */
 
 /* Block @block of the origin is to be copied to place @place of the store. */
