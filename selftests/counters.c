@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The status line: its counters are exact, also after a load, and neither it
+ * nor the table line ever waits for anything.
+ */
+#define _GNU_SOURCE
+#include "lib/gated.h"
+#include "lib/load.h"
+#include "lib/suspend.h"
+#include "lib/sysfs.h"
+#include <err.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+/* --- what counts, and what does not ---------------------------------------------- */
+
+static uint64_t counted(const struct dmt *t)
+{
+	return dmt_counter(t->name, DMT_HITS) * 1000 +
+	       dmt_counter(t->name, DMT_MISSES);
+}
+
+#define HITS_AND_MISSES(hits, misses) ((hits) * 1000 + (misses))
+
+TEST_F(dm, io_is_a_hit_or_a_miss_and_what_needs_no_remap_is_neither)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map = dmt_plain(&t->store, 8, 8, RW);
+	uint8_t buf[512] __attribute__((aligned(512)));
+	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+	struct dmt_io *one, *two;
+	uint32_t id;
+
+	for (; map.block < 12; map.block++, map.to++)
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(HITS_AND_MISSES(0, 0), counted(t));
+	/* Side by side: once. */
+	EXPECT_EQ(0, dmt_io_result(dmt_io(t->fd, DMT_WRITE, 8 * DMT_BLOCK,
+					  4 * DMT_BLOCK, 2)));
+	EXPECT_EQ(HITS_AND_MISSES(1, 0), counted(t));
+	/* The first block's part is a miss, and the rest counts anew. */
+	map = dmt_plain(&t->origin, 7, 7, RW);
+	one = dmt_io_now(t->fd, DMT_WRITE, 7 * DMT_BLOCK, 3 * DMT_BLOCK, 2);
+	EXPECT_EQ(HITS_AND_MISSES(2, 1), counted(t));
+	two = dmt_begin_read(t, 7);
+	EXPECT_EQ(HITS_AND_MISSES(2, 2), counted(t));
+	id = dmt_expect_request(t->ctl, 7, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(one));
+	EXPECT_EQ(0, dmt_io_result(two));
+	/* Served, and not counted again. */
+	EXPECT_EQ(HITS_AND_MISSES(2, 2), counted(t));
+	EXPECT_EQ(0, dmt_io_result(dmt_io(t->fd, DMT_FSYNC, 0, 0, 0)));
+	EXPECT_EQ(0, dmt_io_result(dmt_io(t->fd, DMT_DISCARD, 20 * DMT_BLOCK,
+					  4 * DMT_BLOCK, 0)));
+	EXPECT_EQ(HITS_AND_MISSES(2, 2), counted(t));
+	EXPECT_EQ(-1, preadv2(t->fd, &iov, 1, 20 * DMT_BLOCK, RWF_NOWAIT));
+	EXPECT_EQ(HITS_AND_MISSES(2, 3), counted(t));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
+}
+
+TEST_F(gated, io_that_is_mapped_again_is_not_counted_again)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_io *io;
+	uint32_t id;
+
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	io = dmt_begin_read(t, 1);
+	EXPECT_EQ(HITS_AND_MISSES(0, 1), counted(t));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	id = dmt_expect_request(t->ctl, 1, RO);
+	ASSERT_NE(0, id);
+	EXPECT_EQ(HITS_AND_MISSES(0, 1), counted(t));
+	dmt_gate_open(&self->g.store);
+	ASSERT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_COMPLETE));
+	map = dmt_plain(&t->origin, 1, 1, RO);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(HITS_AND_MISSES(0, 1), counted(t));
+}
+
+TEST_F(gated, errors_are_counted_one_by_one)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map hit = dmt_plain(&t->store, 1, 1, RW);
+	struct dmt_map cow = dmt_cow(t, 2, 2, RW);
+	struct dmt_io *one, *two;
+	uint32_t id;
+
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &hit));
+	dmt_gate_break(&self->g.store);
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	EXPECT_EQ(-EIO, dmt_write_block(t->fd, 1, 2));
+	EXPECT_EQ(2, dmt_counter(t->name, DMT_ERRORS));
+	/* A copy that fails, and two that waited for it. */
+	one = dmt_write_part(t->fd, 2, 2);
+	two = dmt_begin_read(t, 2);
+	id = dmt_expect_request(t->ctl, 2, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &cow));
+	EXPECT_EQ(-EIO, dmt_io_result(one));
+	EXPECT_EQ(-EIO, dmt_io_result(two));
+	EXPECT_EQ(5, dmt_counter(t->name, DMT_ERRORS));
+	dmt_gate_mend(&self->g.store);
+	one = dmt_begin_read(t, 3);
+	ASSERT_EQ(0, dmt_fail(t->ctl, dmt_expect_request(t->ctl, 3, RO)));
+	EXPECT_EQ(-EIO, dmt_io_result(one));
+	EXPECT_EQ(6, dmt_counter(t->name, DMT_ERRORS));
+	one = dmt_begin_read(t, 4);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	EXPECT_EQ(-EIO, dmt_io_result(one));
+	EXPECT_EQ(7, dmt_counter(t->name, DMT_ERRORS));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 2, DMT_ORIGIN));
+	EXPECT_EQ(7, dmt_counter(t->name, DMT_ERRORS));
+}
+
+static bool says(const struct dmt *t, const char *rest)
+{
+	char status[256];
+	const char *word;
+
+	dmt_dm_status(t->name, false, status, sizeof(status));
+	word = strchr(status, ' ');
+	if (word && !strcmp(word + 1, rest))
+		return true;
+	warnx("the status is \"%s\", not \"... %s\"", status, rest);
+	return false;
+}
+
+TEST_F(gated, status_tells_what_is_under_way)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map cow = dmt_cow(t, 1, 1, RW);
+	struct dmt_map sync = dmt_plain(&self->g.spare, 2, 2, RW | SYNC);
+	struct dmt_io *io[5];
+	uint32_t id, sent;
+	unsigned int i;
+
+	EXPECT_TRUE(says(t, "attached 0 0 0 0 0 0 0 0 0"));
+	io[0] = dmt_write_part(t->fd, 2, 2);
+	id = dmt_expect_request(t->ctl, 2, RW);
+	ASSERT_NE(0, id);
+	EXPECT_TRUE(says(t, "attached 0 0 1 0 1 0 0 0 0"));
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &sync));
+	EXPECT_TRUE(says(t, "attached 1 0 1 0 0 0 1 0 0"));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &cow));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	io[1] = dmt_begin_read(t, 1);
+	io[2] = dmt_begin_read(t, 3);
+	sent = dmt_expect_request(t->ctl, 3, RO);
+	ASSERT_NE(0, sent);
+	io[3] = dmt_begin_read(t, 4);
+	io[4] = dmt_begin_read(t, 5);
+	EXPECT_TRUE(says(t, "attached 2 0 5 2 1 1 1 0 0"));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_TRUE(says(t, "attached 2 0 5 2 1 1 0 0 0"));
+	close(t->ctl);
+	EXPECT_TRUE(says(t, "absent 2 0 5 3 0 1 0 0 0"));
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	dmt_gate_open(&self->g.store);
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	for (i = 0; i < 5; i++)
+		EXPECT_EQ(i < 2 ? 0 : -EIO, dmt_io_result(io[i]));
+	EXPECT_TRUE(says(t, "attached 2 0 5 0 0 0 0 0 3"));
+	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	EXPECT_TRUE(says(t, "attached 0 0 5 0 0 0 0 2 3"));
+}
+
+/* --- after a load -------------------------------------------------------------------- */
+
+FIXTURE(load)
+{
+	struct dmt_load load;
+};
+
+FIXTURE_SETUP(load)
+{
+	dmt_load_setup(&self->load);
+}
+
+FIXTURE_TEARDOWN(load)
+{
+	dmt_load_teardown(&self->load);
+}
+
+static uint64_t both(const struct dmt *t)
+{
+	return dmt_counter(t->name, DMT_HITS) +
+	       dmt_counter(t->name, DMT_MISSES);
+}
+
+/* How many blocks dmt_load_finish() reads. */
+static unsigned int changed(const struct dmt_load *load)
+{
+	unsigned int block, nr = 0;
+
+	for (block = 0; block < DMT_LOAD_BLOCKS; block++)
+		nr += load->seed[block] != DMT_ORIGIN ||
+		      load->part[block] != DMT_NO_PART;
+	return nr;
+}
+
+/* Copies, SYNC, evictions and deaths: no I/O is counted twice, or not at all. */
+TEST_F_TIMEOUT(load, each_io_is_a_hit_or_a_miss, 150)
+{
+	struct dmt_load *load = &self->load;
+	struct dmt *t = &load->t;
+	unsigned int i, ios;
+	uint64_t last = 0;
+
+	srandom(99);
+	dmt_load_daemon(load, 0);
+	for (i = 0; i < 30; i++) {
+		ASSERT_TRUE(dmt_load_run(load, 40));
+		if (i % 10 == 9) {
+			ASSERT_TRUE(dmt_load_kill(load));
+			dmt_load_daemon(load, i);
+		}
+		if (i % 7 == 6)
+			ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+		/* Also while it goes on: what is over, and what is not. */
+		ios = load->done;
+		EXPECT_LE(last, both(t));
+		last = both(t);
+		EXPECT_LE(ios, last);
+		EXPECT_GE(ios + DMT_LOAD_SLOTS, last);
+		EXPECT_GE(DMT_LOAD_SLOTS, dmt_counter(t->name, DMT_WAITING));
+		EXPECT_GE(DMT_LOAD_SLOTS, dmt_counter(t->name, DMT_SENT));
+	}
+	EXPECT_TRUE(dmt_load_finish(load));
+	EXPECT_EQ(load->done + changed(load), both(t));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_SENT));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_COPIES));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_SYNCS));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
+}
+
+/* A daemon that counts: each block lives at its own place of the origin. */
+struct counting {
+	int fd;
+	const struct dmt_disk *disk;
+	unsigned int answers;
+	bool ok;
+};
+
+static void *count_answers(void *arg)
+{
+	struct counting *c = arg;
+	struct dmt_msg msg;
+	ssize_t n;
+
+	while ((n = dmt_read_msg(c->fd, &msg)) > 0) {
+		struct dmt_map map = dmt_plain(c->disk, msg.request.org_block,
+					       msg.request.org_block, RW);
+
+		if (msg.header.msg_type != DM_USERSPACE_MAP_BLOCK_REQ)
+			break;
+		__atomic_add_fetch(&c->answers, 1, __ATOMIC_RELAXED);
+		if (dmt_map(c->fd, msg.header.id, &map))
+			break;
+	}
+	c->ok = !n; /* the device has gone */
+	return NULL;
+}
+
+/* Each in a block of its own, so that each miss is a request. */
+static bool some_reads(const struct dmt *t, unsigned int nr)
+{
+	struct dmt_io *io[16];
+	unsigned int i;
+	bool ok = true;
+
+	for (; ok && nr; nr -= 16) {
+		uint64_t from = (uint64_t)random() % 60;
+
+		for (i = 0; i < 16; i++)
+			io[i] = dmt_begin_read(t, (from + i * 3) % 60);
+		for (i = 0; i < 16; i++) {
+			ok &= !dmt_io_wait(io[i]) &&
+			      dmt_io_matches(io[i], DMT_ORIGIN);
+			dmt_io_free(io[i]);
+		}
+	}
+	return ok;
+}
+
+TEST_F_TIMEOUT(dm, remaps_and_evictions_are_all_that_was_answered, 120)
+{
+	struct dmt *t = &self->t;
+	struct counting c = { .fd = dmt_control_open(t->name, 0),
+			      .disk = &t->origin };
+	unsigned int i, ios = 0;
+	pthread_t thread;
+
+	srandom(5);
+	close(t->ctl);
+	t->ctl = -1;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, count_answers, &c));
+	for (i = 0; i < 40; i++) {
+		ASSERT_TRUE(some_reads(t, 32));
+		ios += 32;
+		if (i == 10)
+			ASSERT_EQ(0, dmt_dm_message(t->name, "max_remaps 30"));
+		if (i % 6 == 5)
+			ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	}
+	EXPECT_EQ(ios, both(t));
+	EXPECT_EQ(c.answers, dmt_counter(t->name, DMT_MISSES));
+	/* What is too much may still be on its way out. */
+	ASSERT_EQ(0, dmt_dm_message(t->name, "max_remaps 30"));
+	EXPECT_GE(30, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(c.answers, dmt_counter(t->name, DMT_REMAPS) +
+			     dmt_counter(t->name, DMT_EVICTIONS));
+	EXPECT_LT(100, dmt_counter(t->name, DMT_EVICTIONS));
+	/* The end of the device is the end of the daemon. */
+	close(t->fd);
+	t->fd = -1;
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	pthread_join(thread, NULL);
+	EXPECT_TRUE(c.ok);
+	close(c.fd);
+	ASSERT_EQ(0, dmt_dm_create(t->name));
+}
+
+/* --- status and table never wait ---------------------------------------------------------- */
+
+/* Does a command end by itself, and well? */
+static bool returns(const char *command, const struct dmt *t)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	char line[128];
+	int status;
+	pid_t pid;
+
+	snprintf(line, sizeof(line), "%s %s >/dev/null", command, t->name);
+	pid = fork();
+	if (!pid) {
+		execl("/bin/sh", "sh", "-c", line, NULL);
+		_exit(127);
+	}
+	pfd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pid < 0 || pfd.fd < 0)
+		err(1, "cannot run %s", line);
+	if (poll(&pfd, 1, DMT_PATIENCE) != 1) {
+		warnx("hangs: %s", line);
+		return false;
+	}
+	close(pfd.fd);
+	return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static bool all_return(const struct dmt *t)
+{
+	return returns("dmsetup status", t) &&
+	       returns("dmsetup status --noflush", t) &&
+	       returns("dmsetup table", t) && returns("dmsetup info", t) &&
+	       dmt_counter(t->name, DMT_REMAPS) < 1000;
+}
+
+TEST_F_TIMEOUT(gated, status_and_table_return_whatever_is_stuck, 120)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map cow = dmt_cow(t, 1, 1, RW);
+	struct dmt_map map = dmt_plain(&t->origin, 2, 2, RO);
+	struct dmt_io *unread, *copied, *late;
+	struct dmt_call call;
+	uint32_t id;
+
+	/* A daemon that never reads, and a copy that does not end. */
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &cow));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	copied = dmt_write_part(t->fd, 1, 2);
+	unread = dmt_begin_read(t, 2);
+	EXPECT_TRUE(all_return(t));
+	/* A suspension that waits for both. */
+	dmt_call_begin(&call, t, t->name, DMT_SUSPEND);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	EXPECT_TRUE(all_return(t));
+	EXPECT_FALSE(dmt_call_ended(&call));
+	id = dmt_expect_request(t->ctl, 2, RO);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(unread));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_io_result(copied));
+	EXPECT_EQ(0, dmt_call_result(&call));
+	/* A device that is suspended, with I/O that waits for that to end. */
+	late = dmt_begin_read(t, 2);
+	EXPECT_TRUE(all_return(t));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	EXPECT_EQ(0, dmt_io_result(late));
+	/* A suspension without a flush that waits for a copy. */
+	dmt_gate_shut(&self->g.store);
+	cow = dmt_cow(t, 3, 3, RW);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &cow));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	dmt_call_begin(&call, t, t->name, DMT_SUSPEND_NOFLUSH);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	EXPECT_TRUE(all_return(t));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_call_result(&call));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+}
+
+TEST_HARNESS_MAIN
