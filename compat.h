@@ -23,7 +23,7 @@
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
 #define dmu_assign_str(dst, src) __assign_str(dst, src)
 #else
-#define dmu_assign_str(dst, src) __assign_str(dst)
+#define dmu_assign_str(dst, src) do { (void)(src); __assign_str(dst); } while (0)
 #endif
 
 /* 6.10 replaced dm_get_dev_t(). */
