@@ -70,14 +70,22 @@ static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
 	remap->stamp = stamp;
 }
 
-/* TEMPORARY: the block has no remap after this; what waits is served. */
+/*
+ * TEMPORARY: the block has no remap after this; what waits is served. Where
+ * nothing does, nothing is copied either: the same answer may have been given
+ * before, and been written through.
+ */
 static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 			const struct dmu_mapping *m, sector_t len,
 			struct dmu_peer *peer, struct bio_list *bios,
 			struct dmu_remap *old, struct dmu_change **change)
 {
+	bool owes = old && old->change; /* bios, or a copy that failed */
+
 	if (old)
 		dmu_remap_drop(space, bucket, old);
+	if (bio_list_empty(bios) && !owes)
+		return;
 	if (!usable_now(space, bucket, m)) {
 		dmu_change_start(*change, space, bucket, m, len, NULL, peer,
 				 bios);
