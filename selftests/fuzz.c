@@ -1,0 +1,1345 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A daemon that says everything the grammar allows, and much that it does not,
+ * in any order, twice, and too late, while the device is read and written.
+ *
+ * Of most blocks it tells the truth all the same, and what they hold is known
+ * at any time. To the others, and to places that nothing else has, it maps as it
+ * pleases. Each write to the control device must be accepted as far as the
+ * protocol says (lib/grammar.c), the kernel may only say what makes sense to
+ * whoever knows what was said to it (lib/model.c), and nowhere may a byte change
+ * that no message has named. All that is done by chance follows from a number,
+ * which is printed:
+ *
+ *	DMT_SEED=n DMT_FUZZ_MESSAGES=n fuzz
+ *
+ * Truth has four forms, so that the kernel's part in each is seen:
+ *
+ *	PLAIN	a block has one place, and permissions, TEMPORARY and SYNC as
+ *		chance has it
+ *	COW	it lives on the origin until it is written, and is copied then,
+ *		with and without SYNC; later it is brought back
+ *	MOVE	it is invalidated, and when the kernel says that the place is
+ *		free, carried to another one, which another block has just left,
+ *		or which a daemon that died had lent to one
+ *	PING	it is replaced, with a copy, from disk to disk, while it is in use
+ */
+#define _GNU_SOURCE
+#include "lib/brief.h"
+#include "lib/fixture.h"
+#include "lib/gate.h"
+#include "lib/model.h"
+#include <err.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define NR_MESSAGES	100000u
+#define SHORT_BY	4u		/* sectors that the last block lacks */
+#define GAP		64u		/* sectors that nobody names */
+#define POOL		(DMT_TRUE * DMT_SECTORS + GAP)
+#define STRIDE		(DMT_SECTORS + 2)
+#define WILD		(POOL + DMT_NR_PLACES * STRIDE + GAP)
+#define NR_WILD		256u		/* sectors */
+#define DISK_SECTORS	(WILD + NR_WILD + GAP)
+#define CANARY		0xc5
+#define NR_VANDALS	6
+#define FAR_ID		0x40000000u	/* no request gets so far */
+#define PER_IO		20		/* messages */
+#define ALL_OVER	300		/* s: when all is answered all I/O must end */
+
+/**
+ * struct fuzz - what it has
+ * @m: what it knows
+ * @traffic: what it verifies
+ * @gate: before each disk, so that I/O takes its time
+ * @stranger: a disk that the table does not name
+ * @name: of the device
+ * @fd: the device
+ * @random: state of random numbers
+ * @seed: from which they follow
+ * @vandals: threads that do I/O to blocks which are not mapped truthfully
+ * @vandals_running: of them
+ * @vandals_done: their I/Os
+ * @cliff: where memory ends; what is written, or read, lies before it
+ * @sent: messages
+ * @taken: of them, that were accepted
+ * @read: messages
+ * @deaths: of open files
+ */
+struct fuzz {
+	struct dmt_model m;
+	struct dmt_traffic traffic;
+	struct dmt_gate gate[DMT_NR_DISKS];
+	struct dmt_disk stranger;
+	char name[32];
+	int fd;
+	uint64_t random;
+	uint64_t seed;
+	pthread_t vandals[NR_VANDALS];
+	atomic_uint vandals_running;
+	atomic_uint vandals_done;
+	uint8_t *cliff;
+	uint64_t sent;
+	uint64_t taken;
+	uint64_t read;
+	unsigned int deaths;
+};
+
+static uint32_t below(struct fuzz *f, uint32_t limit)
+{
+	return dmt_below(&f->random, limit);
+}
+
+/* True once in so many times. */
+static bool once_in(struct fuzz *f, uint32_t times)
+{
+	return !below(f, times);
+}
+
+/* --- true answers --------------------------------------------------------------------- */
+
+/* Let the response name that place, in one of many ways. */
+static void aim(struct fuzz *f, struct dmu_msg_map_response *r,
+		unsigned int disk, uint64_t sector)
+{
+	uint64_t before = below(f, 3) ? 0 : below(f, (uint32_t)sector /
+						  DMT_SECTORS + 1);
+
+	r->new_block = sector / DMT_SECTORS - before;
+	r->offset = (int64_t)(sector - r->new_block * DMT_SECTORS);
+	r->dst_maj = major(f->m.disk[disk].dev);
+	r->dst_min = minor(f->m.disk[disk].dev);
+}
+
+static void copy_from(struct fuzz *f, struct dmu_msg_map_response *r,
+		      unsigned int disk)
+{
+	r->flags |= DMU_FLAG_COPY_FIRST;
+	r->src_maj = major(f->m.disk[disk].dev);
+	r->src_min = minor(f->m.disk[disk].dev);
+}
+
+/*
+ * SYNC needs an id by which it can be acknowledged. A copy that was asked for
+ * without SYNC is made whoever dies, but not if SYNC is added to it: so where
+ * one may be under way this is not called.
+ */
+static void hold_sometimes(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	if (r->id_of_req && once_in(f, 4))
+		r->flags |= DMU_FLAG_SYNC;
+}
+
+static bool true_plain(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	static const uint32_t flags[] = { RW, RW, RW, RW, RO, DMU_FLAG_WR, 0 };
+
+	r->flags = flags[below(f, 7)];
+	aim(f, r, DMT_STORE_DISK, r->org_block * DMT_SECTORS);
+	if (once_in(f, 8)) /* from where it is: none is made */
+		copy_from(f, r, DMT_STORE_DISK);
+	if (once_in(f, 8))
+		r->flags |= DMU_FLAG_TEMPORARY;
+	hold_sometimes(f, r);
+	return true;
+}
+
+/* Is the answer to this request certain to take effect? */
+static bool is_the_latest(struct fuzz *f, const struct dmu_msg_map_response *r)
+{
+	return !r->id_of_req ||
+	       (r->id_of_req > f->m.blocks[r->org_block].answered &&
+		dmt_model_asks(&f->m, r->org_block) == 1);
+}
+
+static void true_origin(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	r->flags = RO;
+	aim(f, r, DMT_ORIGIN_DISK, r->org_block * DMT_SECTORS);
+	if (once_in(f, 8))
+		r->flags |= DMU_FLAG_TEMPORARY;
+}
+
+static bool true_cow(struct fuzz *f, struct dmu_msg_map_response *r, bool write)
+{
+	const struct dmt_known *b = &f->m.blocks[r->org_block];
+
+	if (b->stage == DMT_AT_ORIGIN && !write) {
+		true_origin(f, r);
+		return true;
+	}
+	r->flags = RW;
+	aim(f, r, DMT_STORE_DISK, b->stage == DMT_AT_ORIGIN ?
+	    *dmt_model_next(&f->m) : b->sector);
+	if (b->stage == DMT_AT_STORE) {
+		if (once_in(f, 8))
+			r->flags |= DMU_FLAG_TEMPORARY;
+		if (!b->copies)
+			hold_sometimes(f, r);
+		return true;
+	}
+	copy_from(f, r, DMT_ORIGIN_DISK);
+	if (b->stage == DMT_ON_ITS_WAY || !is_the_latest(f, r) || once_in(f, 2))
+		r->flags |= DMU_FLAG_SYNC;
+	else if (r->id_of_req && once_in(f, 8)) /* else it serves nobody */
+		r->flags |= DMU_FLAG_TEMPORARY;
+	return r->id_of_req || !(r->flags & DMU_FLAG_SYNC);
+}
+
+static bool true_move(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	r->flags = RW;
+	aim(f, r, DMT_STORE_DISK, f->m.blocks[r->org_block].sector);
+	if (once_in(f, 8))
+		r->flags |= DMU_FLAG_TEMPORARY;
+	hold_sometimes(f, r);
+	return true;
+}
+
+static bool true_ping(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	const struct dmt_known *b = &f->m.blocks[r->org_block];
+
+	r->flags = RW;
+	aim(f, r, b->spare ? DMT_SPARE_DISK : DMT_STORE_DISK,
+	    r->org_block * DMT_SECTORS);
+	if (once_in(f, 8))
+		r->flags |= DMU_FLAG_TEMPORARY;
+	if (!b->copies)
+		hold_sometimes(f, r);
+	return true;
+}
+
+/* Nonsense, within what is nobody's. */
+static bool untrue(struct fuzz *f, struct dmu_msg_map_response *r)
+{
+	const struct dmt_known *b = &f->m.blocks[r->org_block];
+	uint64_t len = dmt_block_len(&f->m.world, r->org_block);
+
+	r->flags = (uint32_t)dmt_random(&f->random) & 255 & ~COPY;
+	if (!r->id_of_req)
+		r->flags &= ~SYNC;
+	aim(f, r, below(f, 2) ? DMT_SPARE_DISK : DMT_STORE_DISK,
+	    WILD + below(f, (uint32_t)(NR_WILD - len) / 2 + 1) * 2);
+	if (b->copies < DMT_MAX_COPIES && once_in(f, 3))
+		copy_from(f, r, below(f, DMT_NR_DISKS));
+	return true;
+}
+
+/* Say where its block lives. False where that cannot be said now. */
+static bool answer_truly(struct fuzz *f, struct dmu_msg_map_response *r,
+			 bool write)
+{
+	const struct dmt_known *b = &f->m.blocks[r->org_block];
+
+	if (b->leaving)
+		return false;
+	switch (b->truth) {
+	case DMT_PLAIN:
+		return true_plain(f, r);
+	case DMT_COW:
+		return true_cow(f, r, write);
+	case DMT_MOVE:
+		return true_move(f, r);
+	case DMT_PING:
+		return true_ping(f, r);
+	case DMT_NO_TRUTH:
+		break;
+	}
+	return untrue(f, r);
+}
+
+/* --- messages ------------------------------------------------------------------------- */
+
+static void make(struct dmt_msg *msg, uint32_t type, uint32_t id,
+		 const void *payload, uint32_t len)
+{
+	memset(msg, 0, sizeof(*msg));
+	msg->header = (struct dmu_msg_header){
+		.msg_type = type, .payload_len = len, .id = id,
+	};
+	memcpy(msg->bytes, payload, len);
+}
+
+static void make_response(struct fuzz *f, struct dmt_msg *msg,
+			  struct dmu_msg_map_response *r)
+{
+	/* What is the kernel's own is ignored. */
+	if (once_in(f, 8))
+		r->flags |= DMU_FLAG_VALID << 5 * below(f, 2);
+	/* As is the header's id. */
+	make(msg, DM_USERSPACE_MAP_BLOCK_RESP,
+	     below(f, 8) ? r->id_of_req : (uint32_t)dmt_random(&f->random), r,
+	     sizeof(*r));
+}
+
+/* The oldest, or any; one that a younger one may overtake only at last. */
+static struct dmt_asked *some_request(struct fuzz *f)
+{
+	struct dmt_asked *asked = f->m.asked;
+	unsigned int i;
+
+	if (!f->m.nr_asked)
+		return NULL;
+	if (below(f, 2)) {
+		asked = &asked[below(f, f->m.nr_asked)];
+		return asked->early && below(f, 8) ? NULL : asked;
+	}
+	for (i = 1; i < f->m.nr_asked; i++)
+		if (f->m.asked[i].id < asked->id)
+			asked = &f->m.asked[i];
+	return asked;
+}
+
+static bool make_answer(struct fuzz *f, struct dmt_msg *msg)
+{
+	const struct dmt_asked *asked = some_request(f);
+	struct dmu_msg_map_response r = { 0 };
+	const struct dmt_known *b;
+
+	if (!asked)
+		return false;
+	r.org_block = asked->block;
+	r.id_of_req = asked->id;
+	b = &f->m.blocks[asked->block];
+	/* One that is unread again may have become a write. */
+	if (b->truth == DMT_COW && asked->peer < 0)
+		return false;
+	if (asked->early && asked->generation == b->generation && below(f, 2))
+		true_origin(f, &r);
+	else if (!answer_truly(f, &r, asked->write || once_in(f, 8)))
+		return false;
+	make_response(f, msg, &r);
+	return true;
+}
+
+/* An id that is not outstanding: none, one of the past, or of the future. */
+static uint32_t some_id(struct fuzz *f)
+{
+	const struct dmt_past *past;
+
+	switch (below(f, 3)) {
+	case 0:
+		return 0;
+	case 1:
+		return FAR_ID + below(f, 1 << below(f, 31));
+	}
+	if (!f->m.nr_past)
+		return 0;
+	past = &f->m.past[below(f, f->m.nr_past < DMT_MAX_PAST ? f->m.nr_past :
+							DMT_MAX_PAST)];
+	return past->msg.response.id_of_req;
+}
+
+/* A mapping that nobody has asked for. */
+static bool make_push(struct fuzz *f, struct dmt_msg *msg)
+{
+	struct dmu_msg_map_response r = { 0 };
+	struct dmt_known *b;
+
+	r.org_block = below(f, DMT_NR_BLOCKS);
+	b = &f->m.blocks[r.org_block];
+	r.id_of_req = some_id(f);
+	/* What the block's place depends on must be sure to take effect. */
+	if (b->truth == DMT_COW && b->stage != DMT_AT_STORE)
+		r.id_of_req = 0;
+	if (b->truth == DMT_PING && !b->leaving && below(f, 2)) {
+		if (b->copies >= DMT_MAX_COPIES)
+			return false;
+		r.id_of_req = 0;
+		r.flags = RW;
+		aim(f, &r, b->spare ? DMT_STORE_DISK : DMT_SPARE_DISK,
+		    r.org_block * DMT_SECTORS);
+		copy_from(f, &r, b->spare ? DMT_SPARE_DISK : DMT_STORE_DISK);
+	} else if (!answer_truly(f, &r, below(f, 2))) {
+		return false;
+	}
+	make_response(f, msg, &r);
+	return true;
+}
+
+/* The same again. */
+static bool make_twice(struct fuzz *f, struct dmt_msg *msg)
+{
+	struct dmu_msg_map_response r;
+	const struct dmt_past *past;
+	const struct dmt_known *b;
+
+	if (!f->m.nr_past)
+		return false;
+	past = &f->m.past[below(f, f->m.nr_past < DMT_MAX_PAST ? f->m.nr_past :
+							DMT_MAX_PAST)];
+	memcpy(&r, &past->msg.response, sizeof(r));
+	b = &f->m.blocks[r.org_block];
+	if (past->generation != b->generation || b->leaving)
+		return false;
+	if (b->truth == DMT_NO_TRUTH && r.flags & COPY &&
+	    b->copies >= DMT_MAX_COPIES)
+		return false;
+	*msg = past->msg;
+	return true;
+}
+
+static bool make_failure(struct fuzz *f, struct dmt_msg *msg)
+{
+	struct dmu_msg_map_response r;
+	const struct dmt_asked *asked = some_request(f);
+	unsigned int i;
+
+	/* Nothing but the id is looked at. */
+	for (i = 0; i < sizeof(r); i++)
+		((uint8_t *)&r)[i] = (uint8_t)dmt_random(&f->random);
+	r.flags &= 255;
+	r.id_of_req = asked && below(f, 2) ? asked->id : some_id(f);
+	make(msg, DM_USERSPACE_MAP_FAILED, (uint32_t)dmt_random(&f->random), &r,
+	     sizeof(r));
+	return true;
+}
+
+/* Its copy is not known to be there. */
+static bool is_on_its_way(struct fuzz *f, const struct dmt_name *name)
+{
+	const struct dmt_known *b = &f->m.blocks[name->block];
+
+	return b->stage == DMT_ON_ITS_WAY && b->cycle == name->cycle;
+}
+
+/* Mostly one that I/O waits for; one that it may wait for some day; or none. */
+static uint32_t some_name(struct fuzz *f)
+{
+	unsigned int i, from, nr = f->m.nr_names;
+
+	if (!nr || once_in(f, 8))
+		return some_id(f);
+	from = below(f, nr);
+	for (i = from; i < from + nr; i++)
+		if (f->m.names[i % nr].told && below(f, 8))
+			return f->m.names[i % nr].id;
+	return f->m.names[from].id;
+}
+
+static bool make_ack(struct fuzz *f, struct dmt_msg *msg)
+{
+	struct dmu_msg_status s = {
+		.id_of_op = some_name(f),
+		.status = DM_USERSPACE_SYNC_COMPLETE,
+	};
+	const struct dmt_name *name;
+
+	name = dmt_model_name(&f->m, s.id_of_op);
+	/* Who acknowledges a copy that is not made gives the origin away. */
+	if (name && is_on_its_way(f, name))
+		return false;
+	make(msg, DM_USERSPACE_STATUS, s.id_of_op, &s, sizeof(s));
+	return true;
+}
+
+static bool make_invalidation(struct fuzz *f, struct dmt_msg *msg)
+{
+	struct dmu_msg_invalidate_map i = { .org_block =
+					    below(f, DMT_NR_BLOCKS) };
+	const struct dmt_known *b = &f->m.blocks[i.org_block];
+
+	if (f->m.nr_verdicts >= DMT_MAX_VERDICTS / 2)
+		return false;
+	/* What is on its way and not known to be there would be copied twice. */
+	if (b->truth == DMT_COW && b->stage == DMT_ON_ITS_WAY)
+		return false;
+	make(msg, DM_USERSPACE_MAP_INVALIDATE, (uint32_t)dmt_random(&f->random),
+	     &i, sizeof(i));
+	return true;
+}
+
+static bool make_question(struct fuzz *f, struct dmt_msg *msg)
+{
+	uint64_t payload = dmt_random(&f->random);
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < DMT_PEERS; i++)
+		nr += f->m.peers[i].nr;
+	if (nr >= DMT_MAX_ECHOS / 2)
+		return false;
+	make(msg, below(f, 2) ? DM_USERSPACE_GET_VERSION :
+	     DM_USERSPACE_EXTENSIONS, (uint32_t)dmt_random(&f->random),
+	     &payload, sizeof(payload));
+	return true;
+}
+
+/* How often each is said, of the sum of these. */
+static const struct {
+	uint32_t weight;
+	bool (*make)(struct fuzz *f, struct dmt_msg *msg);
+} kinds[] = {
+	{ 40, make_answer },
+	{ 14, make_push },
+	{ 8, make_twice },
+	{ 2, make_failure },
+	{ 24, make_ack },
+	{ 9, make_invalidation },
+	{ 3, make_question },
+};
+
+static void make_any(struct fuzz *f, struct dmt_msg *msg)
+{
+	uint32_t chance;
+	unsigned int i;
+
+	do {
+		chance = below(f, 100);
+		for (i = 0; chance >= kinds[i].weight; i++)
+			chance -= kinds[i].weight;
+	} while (!kinds[i].make(f, msg));
+}
+
+/* --- batches -------------------------------------------------------------------------- */
+
+#define ROOM		65536u
+#define MAX_BATCH	400u
+#define FOR_EVER	1000u	/* times that there was no memory */
+
+/**
+ * struct batch - what is written at once
+ * @nr: messages
+ * @len: bytes
+ * @good: bytes of messages that must be accepted
+ * @nr_good: such messages
+ * @errors: what the first other one is refused with; 0 where there is none
+ * @reach: bytes before the cliff
+ * @begins: where each message begins
+ * @unasked: it may be refused for lack of memory
+ * @bytes: all of them
+ */
+struct batch {
+	unsigned int nr;
+	size_t len;
+	size_t good;
+	unsigned int nr_good;
+	uint32_t errors;
+	size_t reach;
+	size_t begins[MAX_BATCH];
+	bool unasked[MAX_BATCH];
+	uint8_t bytes[ROOM];
+};
+
+static uint64_t block_of_request(void *arg, uint32_t id)
+{
+	const struct dmt_asked *asked = dmt_model_asked(arg, id);
+
+	return asked ? asked->block : DMT_NO_BLOCK;
+}
+
+/* Spoil it, unless that would make it another one that somebody minds. */
+static void mutate(struct fuzz *f, struct dmt_msg *msg)
+{
+	unsigned int i, times = 1 + below(f, 3);
+	struct dmt_msg spoilt = *msg;
+
+	for (i = 0; i < times; i++)
+		dmt_mutate(&f->m.world, &f->random, &spoilt);
+	if (spoilt.header.msg_type == DM_USERSPACE_STATUS)
+		spoilt.header.id = spoilt.status.id_of_op;
+	if (dmt_judge(&f->m.world, &spoilt) ||
+	    dmt_model_harmless(&f->m, &spoilt))
+		*msg = spoilt;
+}
+
+static bool is_unasked(struct fuzz *f, const struct dmt_msg *msg)
+{
+	return msg->header.msg_type == DM_USERSPACE_MAP_BLOCK_RESP &&
+	       !dmt_model_asked(&f->m, msg->response.id_of_req);
+}
+
+/* Is more being said than done? */
+static bool ahead(struct fuzz *f)
+{
+	return f->sent > 1000 + (f->traffic.ios + f->vandals_done) * PER_IO;
+}
+
+/* @cut: so many bytes are missing at its end. */
+static void batch_add(struct fuzz *f, struct batch *b, int peer,
+		      const struct dmt_msg *msg, uint32_t cut)
+{
+	uint32_t errors = dmt_judge(&f->m.world, msg);
+	uint32_t len = dmt_msg_len(msg) - cut;
+
+	if (cut)
+		errors |= DMT_IS_EINVAL;
+	if (b->len + len > b->reach)
+		errors |= DMT_IS_EFAULT;
+	b->begins[b->nr] = b->len;
+	b->unasked[b->nr++] = is_unasked(f, msg);
+	memcpy(b->bytes + b->len, msg, len);
+	b->len += len;
+	/* Behind a bad one nothing counts. */
+	if (b->errors)
+		return;
+	b->errors = errors;
+	if (errors)
+		return;
+	b->good = b->len;
+	b->nr_good++;
+	dmt_model_note(&f->m, peer, true, msg);
+	dmt_model_accepted(&f->m, peer, msg);
+}
+
+static void batch_make(struct fuzz *f, struct batch *b, int peer)
+{
+	static const unsigned int sizes[] = { 1, 1, 1, 8, 8, 8, 60, 60, 60,
+					      MAX_BATCH };
+	unsigned int i, nr = 1 + below(f, ahead(f) ? 3 : sizes[below(f, 10)]);
+	bool cut = once_in(f, 40);
+	struct dmt_msg msg;
+
+	b->nr = 0;
+	b->len = 0;
+	b->good = 0;
+	b->nr_good = 0;
+	b->errors = 0;
+	b->reach = once_in(f, 40) ? below(f, nr * 40) : ROOM;
+	for (i = 0; i < nr; i++) {
+		make_any(f, &msg);
+		if (once_in(f, nr < 8 ? 8 : nr))
+			mutate(f, &msg);
+		batch_add(f, b, peer, &msg, cut && i == nr - 1 ?
+			  1 + below(f, dmt_msg_len(&msg) - 1) : 0);
+	}
+}
+
+static bool is_one_of(uint32_t errors, int error)
+{
+	return (error == EINVAL && errors & DMT_IS_EINVAL) ||
+	       (error == ENODEV && errors & DMT_IS_ENODEV) ||
+	       (error == ERANGE && errors & DMT_IS_ERANGE) ||
+	       (error == EFAULT && errors & DMT_IS_EFAULT);
+}
+
+/* There may be no memory for what begins at @at. */
+static bool may_lack_memory(const struct batch *b, size_t at)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->nr; i++)
+		if (b->begins[i] == at)
+			return b->unasked[i];
+	return false;
+}
+
+static bool batch_wrong(const struct batch *b, size_t done, int error)
+{
+	struct dmt_msg msg = { 0 };
+
+	fprintf(stderr,
+		"# of %zu bytes in %u messages %zu were accepted, and then %s; that should have been %zu, and then one of the errors %#x\n",
+		b->len, b->nr, done, error ? strerror(error) : "no error",
+		b->good, b->errors);
+	if (b->good < b->len) {
+		memcpy(&msg, b->bytes + b->good, b->len - b->good < sizeof(msg) ?
+		       b->len - b->good : sizeof(msg));
+		dmt_msg_print("the first bad one", &msg);
+	}
+	if (done < b->len) {
+		memcpy(&msg, b->bytes + done, b->len - done < sizeof(msg) ?
+		       b->len - done : sizeof(msg));
+		dmt_msg_print("where it stopped", &msg);
+	}
+	return false;
+}
+
+/* All that is good must be taken, and the rest refused for the right reason. */
+static bool batch_taken(struct fuzz *f, const struct batch *b, int peer)
+{
+	size_t reach = b->reach < b->len ? b->reach : b->len;
+	uint8_t *at = f->cliff - reach;
+	unsigned int tries = 0;
+	size_t done = 0;
+	ssize_t n;
+
+	if (b->reach >= b->len)
+		at -= below(f, 64);
+	memcpy(at, b->bytes, reach);
+	while (done < b->len) {
+		n = write(f->m.peers[peer].fd, at + done, b->len - done);
+		if (n > 0) {
+			done += n;
+			if (done > b->good ||
+			    (done < b->good && !may_lack_memory(b, done)))
+				return batch_wrong(b, done, 0);
+		} else if (!n) {
+			return batch_wrong(b, done, 0);
+		} else if (done == b->good && is_one_of(b->errors, errno)) {
+			return true;
+		} else if (errno != ENOMEM || !may_lack_memory(b, done) ||
+			   tries++ == FOR_EVER) {
+			return batch_wrong(b, done, errno);
+		}
+	}
+	return true;
+}
+
+static bool batch_write(struct fuzz *f, const struct batch *b, int peer)
+{
+	bool ok = batch_taken(f, b, peer);
+
+	dmt_model_written(&f->m);
+	f->sent += b->nr;
+	f->taken += b->nr_good;
+	return ok;
+}
+
+/* Say one thing that must be accepted. */
+static bool say(struct fuzz *f, int peer, const struct dmt_msg *msg)
+{
+	static struct batch b;
+
+	b = (struct batch){ .reach = ROOM };
+	batch_add(f, &b, peer, msg, 0);
+	return batch_write(f, &b, peer);
+}
+
+/* --- reading -------------------------------------------------------------------------- */
+
+#define SMALLEST_ROOM 28u /* each message fits in here */
+
+static bool take_in(struct fuzz *f, int peer, const uint8_t *buf, size_t len)
+{
+	struct dmt_msg msg;
+	size_t at, n;
+
+	for (at = 0; at < len; at += n) {
+		memset(&msg, 0, sizeof(msg));
+		if (len - at >= sizeof(msg.header))
+			memcpy(&msg, buf + at, sizeof(msg.header));
+		n = sizeof(msg.header) + msg.header.payload_len;
+		if (n > sizeof(msg) || n > len - at) {
+			warnx("half a message was read");
+			return false;
+		}
+		memcpy(&msg, buf + at, n);
+		dmt_model_note(&f->m, peer, false, &msg);
+		f->read++;
+		if (!dmt_model_told(&f->m, peer, &msg))
+			return false;
+	}
+	return true;
+}
+
+/* Read once, at times with too little room, or none at all. */
+static bool listen_once(struct fuzz *f, int peer, bool *more)
+{
+	bool falls = once_in(f, 50);
+	size_t room = below(f, 8) ? 4096 : below(f, 200);
+	ssize_t n = read(f->m.peers[peer].fd, f->cliff - room,
+			 falls ? 2 * ROOM : room);
+
+	*more = n > 0;
+	if (n >= 0)
+		return n > 0 && (size_t)n <= room ?
+		       take_in(f, peer, f->cliff - room, (size_t)n) : !n;
+	if (errno == EAGAIN || (errno == EFAULT && falls) ||
+	    (errno == EINVAL && !falls && room < SMALLEST_ROOM))
+		return true;
+	warn("reading into %zu bytes%s", room, falls ? ", and what is not there" :
+						       "");
+	return false;
+}
+
+static bool listen_to_all(struct fuzz *f)
+{
+	unsigned int i, first = below(f, DMT_PEERS);
+
+	for (i = 0; i < DMT_PEERS; i++) {
+		int peer = (int)((first + i) % DMT_PEERS);
+		bool more;
+
+		do {
+			if (!listen_once(f, peer, &more))
+				return false;
+		} while (more && below(f, 4));
+	}
+	return true;
+}
+
+/* --- the device ----------------------------------------------------------------------- */
+
+/* It takes its time, so that much can happen meanwhile. */
+static void lay_out(struct fuzz *f)
+{
+	static const unsigned int delays[DMT_NR_DISKS] = { 5, 40, 20 }; /* ms */
+	struct dmt_model *m = &f->m;
+	char name[64];
+	unsigned int i;
+	uint64_t s;
+
+	m->world = (struct dmt_world){
+		.sectors = DMT_NR_BLOCKS * DMT_SECTORS - SHORT_BY,
+		.block = DMT_SECTORS,
+		.nr_disks = DMT_NR_DISKS,
+		.asked = block_of_request,
+		.arg = m,
+	};
+	for (i = 0; i < DMT_NR_DISKS; i++) {
+		/* The device's logical blocks are those of the spare disk. */
+		dmt_disk_open(&m->disk[i], DISK_SECTORS * 512,
+			      i == DMT_SPARE_DISK ? 1024 : 0);
+		m->world.disk[i] = &m->disk[i];
+		m->world.lbs[i] = i == DMT_SPARE_DISK ? 2 : 1;
+		snprintf(name, sizeof(name), "dmt%d-%u", getpid(), i);
+		dmt_gate_make(&f->gate[i], name, &m->disk[i]);
+		dmt_gate_delay(&f->gate[i], delays[i]);
+		m->named[i] = calloc(DISK_SECTORS, 1);
+		if (!m->named[i])
+			errx(1, "no memory");
+	}
+	for (s = WILD; s < WILD + NR_WILD; s++) {
+		m->named[DMT_STORE_DISK][s] = DMT_FREE_FOR_ALL;
+		m->named[DMT_SPARE_DISK][s] = DMT_FREE_FOR_ALL;
+	}
+	dmt_disk_open(&f->stranger, DISK_SECTORS * 512, 0);
+	m->world.stranger = f->stranger.dev;
+}
+
+static void fill(const struct dmt_disk *disk, int byte)
+{
+	uint8_t buf[4096];
+	uint64_t at;
+
+	memset(buf, byte, sizeof(buf));
+	for (at = 0; at < disk->bytes; at += sizeof(buf))
+		if (pwrite(disk->fd, buf, disk->bytes - at < sizeof(buf) ?
+			   disk->bytes - at : sizeof(buf), (off_t)at) < 0)
+			err(1, "filling a disk");
+}
+
+static void settle_blocks(struct fuzz *f)
+{
+	const uint32_t units = DMT_BLOCK / DMT_UNIT;
+	struct dmt_model *m = &f->m;
+	uint64_t place = POOL;
+	uint32_t block;
+
+	for (block = 0; block < DMT_NR_BLOCKS; block++) {
+		struct dmt_known *b = &m->blocks[block];
+		uint64_t at = (uint64_t)block * DMT_BLOCK;
+		unsigned int disk = DMT_STORE_DISK;
+		uint32_t version = 0;
+
+		b->truth = block < DMT_TRUE ? block % 4 : DMT_NO_TRUTH;
+		if (b->truth == DMT_NO_TRUTH)
+			break;
+		if (b->truth == DMT_COW) {
+			disk = DMT_ORIGIN_DISK;
+			version = 1;
+		} else if (b->truth == DMT_MOVE) {
+			b->sector = place;
+			at = place * 512;
+			place += STRIDE;
+		}
+		dmt_units_fill(m->disk[disk].fd, at, block * units, units,
+			       version);
+		dmt_traffic_holds(&f->traffic, block * units, units, version);
+	}
+	for (; block < DMT_NR_BLOCKS; block++)
+		m->blocks[block].truth = DMT_NO_TRUTH;
+	for (; place < POOL + DMT_NR_PLACES * STRIDE; place += STRIDE)
+		m->free[m->nr_free++] = place;
+}
+
+static uint64_t excuse(struct dmt_traffic *traffic, uint32_t first,
+		       uint32_t last)
+{
+	const uint32_t units = DMT_BLOCK / DMT_UNIT;
+	struct dmt_model *m = traffic->arg;
+	uint64_t sum = 0;
+	uint32_t block;
+
+	for (block = first / units; block <= last / units; block++) {
+		if (m->blocks[block].failing)
+			return DMT_EXCUSED;
+		sum += m->blocks[block].fails;
+	}
+	return sum;
+}
+
+static void map_cliff(struct fuzz *f)
+{
+	uint8_t *p = mmap(NULL, 4 * ROOM, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || mprotect(p + 2 * ROOM, 2 * ROOM, PROT_NONE))
+		err(1, "memory");
+	f->cliff = p + 2 * ROOM;
+}
+
+static void make_device(struct fuzz *f)
+{
+	struct dmt_disk *disk = f->m.disk;
+	char params[256];
+	unsigned int i;
+
+	snprintf(f->name, sizeof(f->name), "dmt%d", getpid());
+	snprintf(params, sizeof(params), "%s %u %u:%u %u:%u %u:%u", f->name,
+		 DMT_BLOCK, major(disk[0].dev), minor(disk[0].dev),
+		 major(disk[1].dev), minor(disk[1].dev), major(disk[2].dev),
+		 minor(disk[2].dev));
+	if (dmt_dm_create(f->name) ||
+	    dmt_dm_load(f->name, 0, f->m.world.sectors, "userspace", params) ||
+	    dmt_dm_resume(f->name))
+		errx(1, "cannot make the mapped device %s", f->name);
+	f->fd = dmt_dm_open(f->name, O_RDWR | O_DIRECT);
+	if (f->fd < 0)
+		err(1, "%s", f->name);
+	for (i = 0; i < DMT_PEERS; i++)
+		f->m.peers[i].fd = dmt_control_open(f->name, O_NONBLOCK);
+}
+
+static uint64_t number_from(const char *variable, uint64_t otherwise)
+{
+	const char *value = getenv(variable);
+
+	return value && *value ? strtoull(value, NULL, 0) : otherwise;
+}
+
+FIXTURE(fuzz)
+{
+	struct fuzz *f;
+};
+
+FIXTURE_SETUP(fuzz)
+{
+	struct fuzz *f = calloc(1, sizeof(*f));
+	struct timespec now;
+	unsigned int i;
+
+	if (!f)
+		errx(1, "no memory");
+	self->f = f;
+	clock_gettime(CLOCK_REALTIME, &now);
+	f->seed = number_from("DMT_SEED", (uint64_t)now.tv_nsec ^ now.tv_sec);
+	f->random = f->seed;
+	ksft_print_msg("seed %" PRIu64 "\n", f->seed);
+	lay_out(f);
+	for (i = 0; i < DMT_NR_DISKS; i++)
+		fill(&f->m.disk[i], CANARY);
+	fill(&f->stranger, CANARY);
+	map_cliff(f);
+	make_device(f);
+	dmt_traffic_make(&f->traffic, f->fd, DMT_TRUE * DMT_BLOCK / DMT_UNIT);
+	f->traffic.writers = 15;
+	f->traffic.readers = 12;
+	f->traffic.seed = f->seed;
+	f->traffic.excuse = excuse;
+	f->traffic.arg = &f->m;
+	f->m.traffic = &f->traffic;
+	settle_blocks(f);
+}
+
+FIXTURE_TEARDOWN(fuzz)
+{
+	struct fuzz *f = self->f;
+	unsigned int i;
+
+	for (i = 0; i < DMT_PEERS; i++)
+		close(f->m.peers[i].fd);
+	/* Whatever a failed test left waiting. */
+	dmt_dm_message(f->name, "error_if_no_daemon on");
+	dmt_dm_message(f->name, "fail_waiting");
+	close(f->fd);
+	dmt_dm_remove(f->name);
+	for (i = 0; i < DMT_NR_DISKS; i++) {
+		dmt_gate_remove(&f->gate[i]);
+		dmt_disk_close(&f->m.disk[i]);
+	}
+}
+
+/* --- I/O to what is not mapped truthfully ------------------------------------------------ */
+
+struct vandal {
+	struct fuzz *f;
+	uint64_t random;
+};
+
+static void vandalize(struct vandal *v, void *buf)
+{
+	const uint32_t nr = (DMT_WILD * DMT_SECTORS - SHORT_BY) / 2;
+	uint32_t unit = dmt_below(&v->random, nr);
+	uint32_t len = 1 + dmt_below(&v->random, 12);
+	uint64_t range[2];
+	uint32_t i;
+
+	if (len > nr - unit)
+		len = nr - unit;
+	unit += DMT_TRUE * DMT_SECTORS / 2;
+	range[0] = (uint64_t)unit * DMT_UNIT;
+	range[1] = (uint64_t)len * DMT_UNIT;
+	for (i = 0; i < len; i++)
+		dmt_unit_fill((char *)buf + i * DMT_UNIT, unit + i, 1);
+	/* How it ends is nobody's business. */
+	switch (dmt_below(&v->random, 16)) {
+	case 0:
+		ioctl(v->f->fd, BLKDISCARD, range);
+		break;
+	case 1:
+		ioctl(v->f->fd, BLKZEROOUT, range);
+		break;
+	case 2:
+		fdatasync(v->f->fd);
+		break;
+	case 3 ... 8:
+		if (pread(v->f->fd, buf, range[1], (off_t)range[0]) < 0)
+			break;
+		break;
+	default:
+		if (pwrite(v->f->fd, buf, range[1], (off_t)range[0]) < 0)
+			break;
+		break;
+	}
+}
+
+static void *vandal(void *arg)
+{
+	struct vandal *v = arg;
+	void *buf;
+
+	if (posix_memalign(&buf, 4096, 12 * DMT_UNIT))
+		errx(1, "no memory");
+	while (!atomic_load(&v->f->traffic.stop)) {
+		vandalize(v, buf);
+		atomic_fetch_add(&v->f->vandals_done, 1);
+	}
+	free(buf);
+	atomic_fetch_sub(&v->f->vandals_running, 1);
+	return NULL;
+}
+
+static void start_vandals(struct fuzz *f)
+{
+	static struct vandal vandals[NR_VANDALS];
+	unsigned int i;
+
+	f->vandals_running = NR_VANDALS;
+	for (i = 0; i < NR_VANDALS; i++) {
+		vandals[i] = (struct vandal){ .f = f,
+					      .random = f->seed + 99 + i };
+		if (pthread_create(&f->vandals[i], NULL, vandal, &vandals[i]))
+			errx(1, "no thread");
+	}
+}
+
+/* --- the end -------------------------------------------------------------------------- */
+
+/* Answer what is asked, and acknowledge what is held. */
+static bool serve_requests(struct fuzz *f)
+{
+	struct dmt_asked asked[DMT_MAX_ASKED];
+	unsigned int i, nr = f->m.nr_asked;
+	struct dmt_msg msg;
+
+	memcpy(asked, f->m.asked, nr * sizeof(*asked));
+	for (i = 0; i < nr; i++) {
+		struct dmu_msg_map_response r = {
+			.org_block = asked[i].block, .id_of_req = asked[i].id,
+		};
+
+		if (asked[i].peer < 0 ||
+		    !answer_truly(f, &r, asked[i].write))
+			continue;
+		make_response(f, &msg, &r);
+		if (!say(f, 0, &msg))
+			return false;
+	}
+	return true;
+}
+
+static bool serve_names(struct fuzz *f)
+{
+	struct dmt_msg msg;
+	unsigned int i;
+
+	for (i = 0; i < f->m.nr_names;) {
+		const struct dmt_name *name = &f->m.names[i];
+		struct dmu_msg_status s = {
+			.id_of_op = name->id,
+			.status = DM_USERSPACE_SYNC_COMPLETE,
+		};
+
+		if (is_on_its_way(f, name)) {
+			i++;
+			continue;
+		}
+		make(&msg, DM_USERSPACE_STATUS, s.id_of_op, &s, sizeof(s));
+		if (!say(f, 0, &msg))
+			return false;
+	}
+	return true;
+}
+
+static bool invalidate(struct fuzz *f, uint64_t block)
+{
+	struct dmu_msg_invalidate_map i = { .org_block = block };
+	struct dmt_msg msg;
+
+	make(&msg, DM_USERSPACE_MAP_INVALIDATE, (uint32_t)block, &i, sizeof(i));
+	return say(f, 0, &msg);
+}
+
+/* Its verdict went to a file that is closed. */
+static bool serve_leaving(struct fuzz *f)
+{
+	unsigned int block, i;
+
+	for (block = 0; block < DMT_TRUE; block++) {
+		if (!f->m.blocks[block].leaving)
+			continue;
+		for (i = 0; i < f->m.nr_verdicts; i++)
+			if (f->m.verdicts[i].block == block)
+				break;
+		if (i == f->m.nr_verdicts && !invalidate(f, block))
+			return false;
+	}
+	return true;
+}
+
+/* Serve honestly until that many threads have ended, and verdicts have come. */
+static bool serve_until(struct fuzz *f, atomic_uint *running)
+{
+	struct pollfd pfd[DMT_PEERS];
+	struct timespec begun, now;
+	unsigned int i;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	do {
+		if (!listen_to_all(f) || !serve_leaving(f) ||
+		    !serve_requests(f) || !serve_names(f))
+			return false;
+		if (!atomic_load(running) && !f->m.nr_verdicts)
+			return true;
+		for (i = 0; i < DMT_PEERS; i++)
+			pfd[i] = (struct pollfd){ .fd = f->m.peers[i].fd,
+						  .events = POLLIN };
+		poll(pfd, DMT_PEERS, 10);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec - begun.tv_sec < ALL_OVER);
+	warnx("all is answered, and yet %u threads wait, and %u verdicts have not come",
+	      atomic_load(running), f->m.nr_verdicts);
+	return false;
+}
+
+static void *read_all(void *arg)
+{
+	struct fuzz *f = arg;
+
+	dmt_traffic_read(&f->traffic);
+	atomic_fetch_sub(&f->traffic.running, 1);
+	return NULL;
+}
+
+/* What a block should hold is where it lives. */
+static bool block_is_there(struct fuzz *f, uint32_t block)
+{
+	const struct dmt_known *b = &f->m.blocks[block];
+	const uint32_t units = DMT_BLOCK / DMT_UNIT;
+	uint64_t sector = (uint64_t)block * DMT_SECTORS;
+	unsigned int disk = DMT_STORE_DISK;
+	uint8_t buf[DMT_BLOCK];
+
+	if (b->truth == DMT_COW && b->stage == DMT_AT_ORIGIN)
+		disk = DMT_ORIGIN_DISK;
+	else if (b->truth == DMT_PING && b->spare)
+		disk = DMT_SPARE_DISK;
+	else if (b->truth == DMT_COW || b->truth == DMT_MOVE)
+		sector = b->sector;
+	if (pread(f->m.disk[disk].fd, buf, sizeof(buf), (off_t)sector * 512) !=
+	    sizeof(buf))
+		err(1, "looking at a disk");
+	return dmt_traffic_has(&f->traffic, buf, block * units, units);
+}
+
+static bool untouched(const struct dmt_disk *disk, uint64_t sector, int byte)
+{
+	uint8_t buf[512];
+	unsigned int i;
+
+	if (pread(disk->fd, buf, sizeof(buf), (off_t)sector * 512) !=
+	    sizeof(buf))
+		err(1, "looking at a disk");
+	for (i = 0; i < sizeof(buf); i++) {
+		if (buf[i] == byte)
+			continue;
+		warnx("sector %" PRIu64 " of %s was written to, and never named",
+		      sector, disk->name);
+		return false;
+	}
+	return true;
+}
+
+/* Sectors of true blocks hold other things than canaries. */
+static bool is_home(struct fuzz *f, unsigned int disk, uint64_t sector)
+{
+	uint64_t block = sector / DMT_SECTORS;
+
+	if (f->m.named[disk][sector] & DMT_NAMED)
+		return true;
+	if (block < DMT_TRUE && disk == DMT_ORIGIN_DISK)
+		return f->m.blocks[block].truth == DMT_COW;
+	if (block < DMT_TRUE && disk == DMT_STORE_DISK)
+		return f->m.blocks[block].truth == DMT_PLAIN ||
+		       f->m.blocks[block].truth == DMT_PING;
+	return disk == DMT_STORE_DISK && sector >= POOL &&
+	       sector < POOL + DMT_NR_PLACES * STRIDE &&
+	       (sector - POOL) % STRIDE < DMT_SECTORS;
+}
+
+static bool canaries_live(struct fuzz *f)
+{
+	uint64_t sector;
+	unsigned int i;
+
+	for (sector = 0; sector < DISK_SECTORS; sector++) {
+		for (i = 0; i < DMT_NR_DISKS; i++)
+			if (!is_home(f, i, sector) &&
+			    !untouched(&f->m.disk[i], sector, CANARY))
+				return false;
+		if (!untouched(&f->stranger, sector, CANARY))
+			return false;
+	}
+	return true;
+}
+
+/* --- the test ------------------------------------------------------------------------- */
+
+static void die_sometimes(struct fuzz *f)
+{
+	int peer = (int)below(f, DMT_PEERS);
+
+	if (!once_in(f, 100))
+		return;
+	close(f->m.peers[peer].fd);
+	f->m.peers[peer].fd = dmt_control_open(f->name, O_NONBLOCK);
+	dmt_model_died(&f->m, peer);
+	f->deaths++;
+}
+
+/* Wait for something to answer, where the device is not as busy as it can be. */
+static void keep_step(struct fuzz *f)
+{
+	struct pollfd pfd[DMT_PEERS];
+	unsigned int i;
+
+	if (!ahead(f))
+		return;
+	for (i = 0; i < DMT_PEERS; i++)
+		pfd[i] = (struct pollfd){ .fd = f->m.peers[i].fd,
+					  .events = POLLIN };
+	poll(pfd, DMT_PEERS, 1);
+}
+
+static bool fuzz(struct fuzz *f, uint64_t nr)
+{
+	static struct batch batch;
+
+	while (f->sent < nr && !atomic_load(&f->traffic.wrong)) {
+		int peer = (int)below(f, DMT_PEERS);
+
+		keep_step(f);
+		if (!listen_to_all(f))
+			return false;
+		batch_make(f, &batch, peer);
+		if (!batch_write(f, &batch, peer))
+			return false;
+		die_sometimes(f);
+		if (once_in(f, 100))
+			dmt_dm_message(f->name, "drop_idle");
+	}
+	return !atomic_load(&f->traffic.wrong);
+}
+
+static bool finish(struct fuzz *f)
+{
+	uint64_t block;
+	pthread_t thread;
+	unsigned int i;
+
+	dmt_traffic_stop(&f->traffic);
+	if (!serve_until(f, &f->traffic.running) ||
+	    !serve_until(f, &f->vandals_running))
+		return false;
+	for (i = 0; i < NR_VANDALS; i++)
+		pthread_join(f->vandals[i], NULL);
+	dmt_traffic_join(&f->traffic);
+	for (block = 0; block < DMT_NR_BLOCKS; block++)
+		if (!invalidate(f, block))
+			return false;
+	f->traffic.running = 1;
+	if (pthread_create(&thread, NULL, read_all, f))
+		errx(1, "no thread");
+	if (!serve_until(f, &f->traffic.running))
+		return false;
+	pthread_join(thread, NULL);
+	return !f->traffic.wrong;
+}
+
+/* A test that has failed must not leave threads waiting for ever. */
+static void give_up(struct fuzz *f)
+{
+	unsigned int i;
+
+	dmt_traffic_stop(&f->traffic);
+	for (i = 0; i < DMT_PEERS; i++)
+		close(f->m.peers[i].fd);
+	dmt_dm_message(f->name, "error_if_no_daemon on");
+	while (f->traffic.running || f->vandals_running) {
+		dmt_dm_message(f->name, "fail_waiting");
+		poll(NULL, 0, 10);
+	}
+}
+
+/* The device has nothing left to do. */
+static bool at_rest(struct fuzz *f)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMT_PEERS; i++)
+		if (f->m.peers[i].nr || !dmt_silent(f->m.peers[i].fd))
+			return false;
+	return !dmt_counter(f->name, DMT_WAITING) &&
+	       !dmt_counter(f->name, DMT_SENT) &&
+	       !dmt_counter(f->name, DMT_COPIES);
+}
+
+TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10000)
+{
+	struct fuzz *f = self->f;
+	uint32_t block;
+	bool ok;
+
+	dmt_traffic_start(&f->traffic);
+	start_vandals(f);
+	ok = fuzz(f, number_from("DMT_FUZZ_MESSAGES", NR_MESSAGES)) && finish(f);
+	ksft_print_msg("%" PRIu64 " messages, %" PRIu64 " of them to be accepted; %"
+		       PRIu64 " read; %u deaths; %" PRIu64 " I/Os verified, %"
+		       PRIu64 " failed by request, %u others\n", f->sent,
+		       f->taken, f->read, f->deaths, f->traffic.ios,
+		       f->traffic.excused, f->vandals_done);
+	if (!ok) {
+		dmt_model_tell_story(&f->m, !f->traffic.wrong ? f->m.blame :
+				     f->traffic.wrong_unit * DMT_UNIT /
+				     DMT_BLOCK);
+		give_up(f);
+	}
+	ASSERT_TRUE(ok);
+	EXPECT_TRUE(at_rest(f));
+	for (block = 0; block < DMT_TRUE; block++)
+		EXPECT_TRUE(block_is_there(f, block));
+	EXPECT_TRUE(canaries_live(f));
+	/* Else this has tested nothing. */
+	EXPECT_LT(1000, f->traffic.ios);
+	EXPECT_LT(100, f->vandals_done);
+}
+
+TEST_HARNESS_MAIN
