@@ -12,6 +12,7 @@
 #include <libdevmapper.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static unsigned int scale(void)
 {
@@ -19,6 +20,25 @@ static unsigned int scale(void)
 	unsigned int n = s ? (unsigned int)atoi(s) : 1;
 
 	return n ? n : 1;
+}
+
+/*
+ * For turn after turn: often enough, or as often as there is time for where a
+ * kernel with debugging takes longer.
+ */
+static bool go_on(unsigned int turn, unsigned int often, unsigned int seconds)
+{
+	static struct timespec begun;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (!turn)
+		begun = now;
+	if (turn < often * scale() && (turn < often / 8 || now.tv_sec -
+				       begun.tv_sec < seconds * scale()))
+		return true;
+	ksft_print_msg("%u times\n", turn);
+	return false;
 }
 
 /* --- under load ----------------------------------------------------------------- */
@@ -101,12 +121,12 @@ static int turn(FIXTURE_DATA(churn) *self, unsigned int i, bool killed)
 TEST_F_TIMEOUT(churn, tables_change_under_load_and_nothing_is_lost, 280)
 {
 	struct dmt_load *load = &self->load;
-	unsigned int i, turns = 240 * scale();
 	struct dmt *t = &load->t;
+	unsigned int i;
 
 	srandom(4711);
 	dmt_load_daemon(load, 0);
-	for (i = 0; i < turns; i++) {
+	for (i = 0; go_on(i, 240, 50); i++) {
 		bool killed = i % 5 == 4;
 		struct dmt_io *fsync = NULL;
 
@@ -124,7 +144,7 @@ TEST_F_TIMEOUT(churn, tables_change_under_load_and_nothing_is_lost, 280)
 	EXPECT_TRUE(dmt_load_finish(load));
 	EXPECT_TRUE(dmt_load_kill(load));
 	EXPECT_TRUE(dmt_load_stored(load));
-	EXPECT_LT(turns / 2, load->book->commits);
+	EXPECT_LT(i / 2, load->book->commits);
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_SENT));
@@ -136,8 +156,8 @@ TEST_F_TIMEOUT(churn, tables_change_under_load_and_nothing_is_lost, 280)
 TEST_F_TIMEOUT(churn, device_comes_and_goes_and_takes_its_own_along, 120)
 {
 	struct dmt *t = &self->load.t;
-	unsigned int i, turns = 40 * scale();
 	uint64_t block;
+	unsigned int i;
 
 	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
 	for (block = 0; block < 100; block++) {
@@ -145,7 +165,7 @@ TEST_F_TIMEOUT(churn, device_comes_and_goes_and_takes_its_own_along, 120)
 
 		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
 	}
-	for (i = 0; i < turns; i++) {
+	for (i = 0; go_on(i, 40, 15); i++) {
 		ASSERT_EQ(0, load_table(self, 1 + 2 * i));
 		ASSERT_EQ(0, dmt_dm_resume(t->name));
 		EXPECT_EQ(100, dmt_counter(t->name, DMT_REMAPS));
@@ -249,11 +269,11 @@ static bool begin_all(const struct dmt_brief *b, struct dmt_io **io)
 /* Without a flush no daemon is needed: all that waited meets the new table. */
 TEST_F_TIMEOUT(ending, wiped_table_fails_what_waits, 120)
 {
-	unsigned int i, j, turns = 40 * scale();
 	struct dmt_io *io[STAGES];
 	struct dmt_brief b;
+	unsigned int i, j;
 
-	for (i = 0; i < turns; i++) {
+	for (i = 0; go_on(i, 40, 15); i++) {
 		dmt_brief_make(&b, "wiped", &self->disk);
 		ASSERT_TRUE(begin_all(&b, io));
 		if (i % 2)
@@ -274,9 +294,9 @@ TEST_F_TIMEOUT(ending, wiped_table_fails_what_waits, 120)
 /* With a flush it waits for the daemon, and nothing fails that it serves. */
 TEST_F_TIMEOUT(ending, table_is_wiped_after_its_daemon_has_served_it, 120)
 {
-	unsigned int i, j, turns = 40 * scale();
+	unsigned int i, j;
 
-	for (i = 0; i < turns; i++) {
+	for (i = 0; go_on(i, 40, 15); i++) {
 		struct dmt_server server = { .nr = 1 };
 		struct dmt_io *io[16];
 		struct dmt_brief b;
@@ -298,12 +318,12 @@ TEST_F_TIMEOUT(ending, table_is_wiped_after_its_daemon_has_served_it, 120)
 
 TEST_F_TIMEOUT(ending, deferred_removal_waits_for_the_last_one_to_close, 120)
 {
-	unsigned int i, turns = 40 * scale();
-	struct dmt_io *io;
 	struct dmt_brief b;
 	struct dmt_msg msg;
+	struct dmt_io *io;
+	unsigned int i;
 
-	for (i = 0; i < turns; i++) {
+	for (i = 0; go_on(i, 40, 15); i++) {
 		struct dmt_map map = dmt_plain(&self->disk, 3, 3, RW);
 		uint32_t id;
 

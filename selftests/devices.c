@@ -199,7 +199,7 @@ TEST_F(dm, nothing_is_written_by_way_of_a_read_only_table)
 	EXPECT_TRUE(dmt_disk_has(&t->origin, 1, DMT_ORIGIN));
 }
 
-/* --- what is not passed on ------------------------------------------------------------------ */
+/* --- disks of another kind ------------------------------------------------------------------ */
 
 /* The disk that scsi_debug has made, if it is there by now. */
 static bool find_debug_disk(struct dmt_disk *disk)
@@ -250,12 +250,14 @@ static bool file_says(dev_t dev, const char *name, char *buf, size_t len)
 }
 
 /* It comes in the background. */
-static bool make_debug_disk(struct dmt_disk *disk)
+static bool make_debug_disk(struct dmt_disk *disk, const char *options)
 {
 	unsigned int ms;
+	char line[128];
 
-	if (system("modprobe -q -a crc-t10dif sd_mod") ||
-	    system("modprobe -q scsi_debug dev_size_mb=8 dif=1 dix=1"))
+	snprintf(line, sizeof(line),
+		 "modprobe -q scsi_debug dev_size_mb=8 %s", options);
+	if (system("modprobe -q -a crc-t10dif sd_mod") || system(line))
 		return false;
 	for (ms = 0; ms < DMT_PATIENCE; ms += 10) {
 		if (find_debug_disk(disk))
@@ -273,7 +275,7 @@ TEST_F(dm, integrity_and_encryption_of_a_device_are_not_passed_on)
 	char params[128], says[64], path[128];
 	dev_t dev = dmt_dm_dev(t->name);
 
-	if (!make_debug_disk(&disk))
+	if (!make_debug_disk(&disk, "dif=1 dix=1"))
 		SKIP(return, "there is no scsi_debug");
 	ASSERT_TRUE(file_says(disk.dev, "integrity/format", says,
 			      sizeof(says)));
@@ -297,6 +299,44 @@ TEST_F(dm, integrity_and_encryption_of_a_device_are_not_passed_on)
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
 	EXPECT_EQ(0, system("modprobe -r scsi_debug"));
 	ASSERT_EQ(0, dmt_dm_create(t->name));
+}
+
+TEST_F(dm, disk_that_cannot_be_written_to_is_for_read_only_tables)
+{
+	struct dmt *t = &self->t;
+	struct dmt_disk disk = { 0 };
+	struct dmt_map map = dmt_plain(&disk, 1, 1, RO);
+	char params[128], log[4096];
+	struct dmt_line line = { 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
+				 params };
+	int fd = dmt_log_open();
+
+	if (!make_debug_disk(&disk, "wp=1"))
+		SKIP(return, "there is no scsi_debug");
+	close(t->fd);
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	close(t->ctl);
+	ASSERT_EQ(0, dmt_dm_create(t->name));
+	snprintf(params, sizeof(params), "%s 4096 %u:%u", t->name,
+		 major(disk.dev), minor(disk.dev));
+	dmt_log_take(fd, log, sizeof(log));
+	EXPECT_EQ(-EROFS, dmt_dm_load_lines(t->name, &line, 1, false));
+	dmt_log_take(fd, log, sizeof(log));
+	EXPECT_NE(NULL, strstr(log, "cannot be opened in this mode"));
+	EXPECT_EQ(0, dmt_controls());
+	ASSERT_EQ(0, dmt_dm_load_lines(t->name, &line, 1, true));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	t->fd = dmt_dm_open(t->name, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, t->fd);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(0, dmt_io_result(dmt_begin_read(t, 1)));
+	close(t->fd);
+	t->fd = -1;
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	EXPECT_EQ(0, system("modprobe -r scsi_debug"));
+	ASSERT_EQ(0, dmt_dm_create(t->name));
+	close(fd);
 }
 
 /* --- two devices ------------------------------------------------------------------------------ */
