@@ -381,6 +381,8 @@ void dmu_report_locked(struct dmu_space *space, struct dmu_peer *only,
 void dmu_report(struct dmu_space *space, enum dmu_report_type type, u64 block,
 		u32 id, int error);
 bool dmu_notice_waits(struct dmu_peer *peer);
+bool dmu_notice_telling(const struct dmu_peer *peer);
+void dmu_reports_reconsider(struct dmu_peer *peer);
 bool dmu_notice_take(struct dmu_peer *peer, struct dmu_event *event);
 void dmu_notices_taken(struct dmu_peer *peer);
 void dmu_notices_untake(struct dmu_peer *peer);

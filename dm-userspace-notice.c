@@ -74,6 +74,24 @@ void dmu_report(struct dmu_space *space, enum dmu_report_type type, u64 block,
 	spin_unlock_irqrestore(&space->lock, irq);
 }
 
+/**
+ * dmu_reports_reconsider() - a daemon has said what it wants
+ * @peer: its connection; its space is locked
+ *
+ * One that wants no reports (any more) gets none that are left, but for those
+ * that it is getting at this moment.
+ */
+void dmu_reports_reconsider(struct dmu_peer *peer)
+{
+	struct dmu_reports *reports = &peer->reports;
+
+	lockdep_assert_held(&peer->space->lock);
+	if (peer->wants & DMU_WANTS_REPORTS)
+		return;
+	WRITE_ONCE(reports->nr, reports->telling);
+	WRITE_ONCE(reports->lost, reports->telling_lost);
+}
+
 static bool report_take(struct dmu_reports *reports, struct dmu_event *event)
 {
 	const struct dmu_report *report;
@@ -257,6 +275,18 @@ bool dmu_notice_waits(struct dmu_peer *peer)
 	return READ_ONCE(peer->reports.nr) || READ_ONCE(peer->reports.lost) ||
 	       (READ_ONCE(peer->wants) & DMU_WANTS_DISCARDS &&
 		!list_empty_careful(&peer->space->discards));
+}
+
+/**
+ * dmu_notice_telling() - are there notices that a daemon is being told?
+ * @peer: its connection
+ *
+ * Context: whoever takes its events.
+ */
+bool dmu_notice_telling(const struct dmu_peer *peer)
+{
+	return peer->reports.telling || peer->reports.telling_lost ||
+	       !list_empty(&peer->telling_discards);
 }
 
 /**

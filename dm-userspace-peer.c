@@ -215,7 +215,7 @@ void dmu_peer_taken(struct dmu_peer *peer)
 	LIST_HEAD(verdicts);
 
 	if (list_empty(&peer->telling) &&
-	    list_empty(&peer->telling_verdicts) && !peer->wants)
+	    list_empty(&peer->telling_verdicts) && !dmu_notice_telling(peer))
 		return;
 	spin_lock_irq(&peer->space->lock);
 	list_for_each_entry_safe(c, next, &peer->telling, news)
@@ -505,6 +505,7 @@ void dmu_peer_want(struct dmu_peer *peer, unsigned int wants)
 
 	spin_lock_irq(&space->lock);
 	WRITE_ONCE(peer->wants, wants);
+	dmu_reports_reconsider(peer);
 	dmu_discards_reconsider(space);
 	spin_unlock_irq(&space->lock);
 }

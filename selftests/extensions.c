@@ -262,6 +262,24 @@ TEST_F(gated, notice_that_could_not_be_read_is_read_later)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
+TEST_F(gated, who_wants_no_more_reports_gets_none_that_are_left)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW);
+
+	ASSERT_TRUE(extend(t->ctl, ALL));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	dmt_gate_break(&self->g.store);
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 3)));
+	dmt_gate_mend(&self->g.store);
+	EXPECT_EQ(0, discard_blocks(t, 3, 1));
+	EXPECT_EQ(0, ask(t->ctl, 5, 0));
+	EXPECT_TRUE(granted(t->ctl, 5, 0));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_TRUE(extend(t->ctl, ALL));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
 /* --- discards ------------------------------------------------------- */
 
 TEST_F(gated, block_is_asked_for_again_after_its_discard_was_told)
