@@ -315,8 +315,12 @@ static struct dmu_reply *reply_to(u32 type, u32 id, u32 len)
 {
 	struct dmu_reply *reply;
 
-	/* A few bytes, and the protocol knows no way to refuse. */
-	reply = kzalloc(sizeof(*reply), GFP_NOIO | __GFP_NOFAIL);
+	/*
+	 * A few bytes, and the protocol knows no way to refuse; whoever asks and
+	 * never reads pays for it.
+	 */
+	reply = kzalloc(sizeof(*reply),
+			GFP_NOIO | __GFP_NOFAIL | __GFP_ACCOUNT);
 	reply->type = type;
 	reply->id = id;
 	reply->len = len;

@@ -445,8 +445,11 @@ int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
 	r = dmu_space_check_block(peer->space, block, &len);
 	if (r)
 		return r;
-	/* A few bytes, and the protocol knows no way to refuse. */
-	inv = kzalloc(sizeof(*inv), GFP_NOIO | __GFP_NOFAIL);
+	/*
+	 * A few bytes, and the protocol knows no way to refuse; whoever asks and
+	 * never reads pays for it.
+	 */
+	inv = kzalloc(sizeof(*inv), GFP_NOIO | __GFP_NOFAIL | __GFP_ACCOUNT);
 	kref_get(&peer->refs);
 	inv->peer = peer;
 	inv->bucket = dmu_bucket_of(peer->space, block);

@@ -273,9 +273,8 @@ static bool target_hurries(const struct dmu_target *target)
 /* Say once for each absence that I/O fails for it. Context: any. */
 static void tell_absence(struct dmu_space *space)
 {
-	if (READ_ONCE(space->absence_told))
+	if (READ_ONCE(space->absence_told) || xchg(&space->absence_told, true))
 		return;
-	WRITE_ONCE(space->absence_told, true);
 	DMERR_LIMIT("%s: no daemon is attached: I/O that needs one fails",
 		    space->key);
 }
