@@ -77,7 +77,8 @@ struct dmu_epoch {
  * @waiters: struct dmu_wait
  * @seq: number of the current epoch
  * @passed: every I/O of this epoch and earlier ones has come back
- * @draining: the other epoch has been killed and is not yet ready again
+ * @draining: the other epoch has been killed, and is not yet ready again or its
+ *	waiters are being called
  * @drained: its last I/O has come back (set without the lock)
  * @idle: woken whenever @draining ends
  */

@@ -67,7 +67,9 @@ int dmu_flight_init(struct dmu_flight *flight, struct dmu_space *space)
 
 /**
  * dmu_flight_exit() - free a flight
- * @flight: has no I/O in it and gets no new waiters; its worker still runs
+ * @flight: has no I/O in it; its worker still runs
+ *
+ * Waits for the waiters there are, and for those that these become.
  *
  * Context: may sleep; not the worker itself.
  */
@@ -111,15 +113,13 @@ bool dmu_flight_passed(struct dmu_flight *flight, u64 seq)
 	return smp_load_acquire(&flight->passed) >= seq;
 }
 
-/* Close the current epoch, if somebody waits for it and the other is ready. */
+/* Close the current epoch: somebody waits for it, and the other one is ready. */
 static void flight_turn(struct dmu_flight *flight)
 {
 	struct dmu_epoch *old = flight->current_epoch;
 	struct dmu_epoch *new = other_epoch(flight);
 
 	lockdep_assert_held(&flight->lock);
-	if (flight->draining || list_empty(&flight->waiters))
-		return;
 	WRITE_ONCE(flight->draining, true);
 	new->seq = ++flight->seq;
 	/* Pairs with the acquire in dmu_flight_enter(). */
@@ -146,7 +146,8 @@ bool dmu_flight_wait(struct dmu_flight *flight, struct dmu_wait *wait)
 	passed = flight->passed >= wait->seq;
 	if (!passed) {
 		list_add_tail(&wait->node, &flight->waiters);
-		flight_turn(flight);
+		if (!flight->draining)
+			flight_turn(flight);
 	}
 	spin_unlock_irqrestore(&flight->lock, irq);
 	return passed;
@@ -179,12 +180,18 @@ bool dmu_flight_run(struct dmu_flight *flight)
 	list_for_each_entry_safe(wait, next, &flight->waiters, node)
 		if (wait->seq <= flight->passed)
 			list_move_tail(&wait->node, &passed);
-	WRITE_ONCE(flight->draining, false);
-	flight_turn(flight);
 	spin_unlock_irq(&flight->lock);
 
+	/* Some begin to wait again: dmu_flight_exit() must see that in time. */
 	list_for_each_entry_safe(wait, next, &passed, node)
 		wait->fn(wait);
+
+	spin_lock_irq(&flight->lock);
+	if (list_empty(&flight->waiters))
+		WRITE_ONCE(flight->draining, false);
+	else
+		flight_turn(flight);
+	spin_unlock_irq(&flight->lock);
 	wake_up(&flight->idle);
 	return true;
 }

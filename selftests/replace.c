@@ -374,4 +374,34 @@ TEST_F(gated, temporary_mapping_waits_for_old_writes)
 	EXPECT_TRUE(dmt_place_has(&self->g.spare, 5, 1, 3, DMT_NO_PART));
 }
 
+/* --- the end of the device ------------------------------------------- */
+
+/*
+ * Each of these waits for the one before it, and nobody waits for them: the
+ * device goes while one wakes the next.
+ */
+TEST_F_TIMEOUT(gated, replacements_that_wait_end_with_the_device, 120)
+{
+	struct dmt_gated *g = &self->g;
+	unsigned int i, turn;
+	struct dmt_map map;
+	struct dmt_io *io;
+
+	for (turn = 0; turn < 20; turn++) {
+		map = dmt_plain(&g->t.store, 1, 1, RW);
+		ASSERT_EQ(0, dmt_map(g->t.ctl, 0, &map));
+		dmt_gate_shut(&g->store);
+		io = dmt_begin_write(&g->t, 1, 2);
+		ASSERT_TRUE(dmt_counts(g->t.name, DMT_HITS, 1));
+		for (i = 2; i < 8; i++) {
+			map = dmt_plain(&g->t.store, 1, i, RW);
+			ASSERT_EQ(0, dmt_map(g->t.ctl, 0, &map));
+		}
+		dmt_gate_open(&g->store);
+		EXPECT_EQ(0, dmt_io_result(io));
+		dmt_gated_teardown(g);
+		dmt_gated_setup(g);
+	}
+}
+
 TEST_HARNESS_MAIN
