@@ -42,6 +42,22 @@ demo:
 check:
 	selftests/check
 
+## debug-kernel: build the kernel of check-debug, kept outside of the checkout; KCSAN=1: that of check-kcsan
+debug-kernel:
+	selftests/debug-kernel/build $(if $(KCSAN),kcsan,debug)
+
+## check-debug: all selftests on a kernel with KASAN, lockdep, kmemleak and others
+check-debug:
+	selftests/check debug
+
+## check-kcsan: selftests on a kernel that finds data races
+check-kcsan:
+	selftests/check kcsan
+
+## drill: an hour of faults on the debug kernel: disks, memory, daemons, messages, chaos
+drill:
+	selftests/check drill
+
 ## lint: checkpatch, sparse, W=1, shellcheck
 lint: ; selftests/check lint
 
@@ -60,9 +76,10 @@ clean:
 help:
 	@echo "dm-userspace: a device-mapper target whose blocks a daemon maps"
 	@echo
-	@sed -n 's/^## \([a-z]*\): /make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^## \([a-z-]*\): /make \1\t/p' Makefile | expand -t 20
 	@echo
-	@echo "One test:       selftests/check 6.12 copy"
-	@echo "Another kernel: make KVER=6.1.0-56-amd64"
+	@echo "One test:           selftests/check 6.12 copy"
+	@echo "Another kernel:     make KVER=6.1.0-56-amd64"
 
-.PHONY: all module tools install demo check lint unit shell clean help
+.PHONY: all module tools install demo check debug-kernel check-debug check-kcsan drill \
+	lint unit shell clean help

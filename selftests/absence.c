@@ -260,7 +260,7 @@ FIXTURE_SETUP(pair)
 
 	dmt_setup(&self->a);
 	*b = self->a;
-	snprintf(b->name, sizeof(b->name), "%s-b", self->a.name);
+	snprintf(b->name, sizeof(b->name), "%.16s-b", self->a.name);
 	/* @a.name is the key of both. */
 	if (dmt_dm_create(b->name) || live(&self->a, b->name, "0"))
 		errx(1, "cannot make the mapped device %s", b->name);

@@ -25,7 +25,7 @@ FIXTURE_SETUP(pair)
 
 	dmt_gated_setup(&self->g);
 	*b = self->g.t;
-	snprintf(b->name, sizeof(b->name), "%s-b", self->g.t.name);
+	snprintf(b->name, sizeof(b->name), "%.16s-b", self->g.t.name);
 	dmt_gated_params(&self->g, params, sizeof(params));
 	if (dmt_dm_create(b->name) ||
 	    dmt_dm_load(b->name, 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
