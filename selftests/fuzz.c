@@ -48,7 +48,7 @@
 #define NR_WILD		256u		/* sectors */
 #define DISK_SECTORS	(WILD + NR_WILD + GAP)
 #define CANARY		0xc5
-#define NR_VANDALS	6
+#define NR_VANDALS	8
 #define FAR_ID		0x40000000u	/* no request gets so far */
 #define PER_IO		20		/* messages */
 #define ALL_OVER	300		/* s: when all is answered all I/O must end */
@@ -477,12 +477,12 @@ static const struct {
 	bool (*make)(struct fuzz *f, struct dmt_msg *msg);
 } kinds[] = {
 	{ 40, make_answer },
-	{ 14, make_push },
+	{ 12, make_push },
 	{ 8, make_twice },
 	{ 2, make_failure },
-	{ 24, make_ack },
-	{ 9, make_invalidation },
-	{ 3, make_question },
+	{ 30, make_ack },
+	{ 4, make_invalidation },
+	{ 4, make_question },
 };
 
 static void make_any(struct fuzz *f, struct dmt_msg *msg)
@@ -930,8 +930,8 @@ FIXTURE_SETUP(fuzz)
 	map_cliff(f);
 	make_device(f);
 	dmt_traffic_make(&f->traffic, f->fd, DMT_TRUE * DMT_BLOCK / DMT_UNIT);
-	f->traffic.writers = 15;
-	f->traffic.readers = 12;
+	f->traffic.writers = 20;
+	f->traffic.readers = 14;
 	f->traffic.seed = f->seed;
 	f->traffic.excuse = excuse;
 	f->traffic.arg = &f->m;

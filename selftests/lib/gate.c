@@ -161,6 +161,25 @@ void dmt_gate_refuse_discards(const struct dmt_gate *gate)
 }
 
 /**
+ * dmt_gate_dust() - let single blocks be bad to read
+ * @gate: open or shut
+ *
+ * Which ones, of DMT_BLOCK bytes, and from when on: messages of dm-dust say so.
+ *
+ * Return: false where the kernel has no dm-dust.
+ */
+bool dmt_gate_dust(const struct dmt_gate *gate)
+{
+	char params[64];
+	struct dmt_line line = { 0, gate->sectors, "dust", params };
+
+	snprintf(params, sizeof(params), "%u:%u 0 %u", major(gate->behind),
+		 minor(gate->behind), DMT_BLOCK);
+	return !dmt_dm_load_lines(gate->name, &line, 1, false) &&
+	       !dmt_dm_resume(gate->name);
+}
+
+/**
  * dmt_gate_delay() - let all pass a little later
  * @gate: open or shut
  * @ms: how much later

@@ -30,6 +30,7 @@ void dmt_gate_break(const struct dmt_gate *gate);
 void dmt_gate_break_block(const struct dmt_gate *gate, uint64_t block);
 void dmt_gate_break_writes(const struct dmt_gate *gate);
 void dmt_gate_refuse_discards(const struct dmt_gate *gate);
+bool dmt_gate_dust(const struct dmt_gate *gate);
 void dmt_gate_delay(const struct dmt_gate *gate, unsigned int ms);
 void dmt_gate_mend(const struct dmt_gate *gate);
 

@@ -316,6 +316,7 @@ void dmt_traffic_start(struct dmt_traffic *traffic)
 	if (nr > DMT_MAX_THREADS)
 		errx(1, "so many threads are not foreseen");
 	traffic->running = nr;
+	traffic->started = nr;
 	for (i = 0; i < nr; i++) {
 		struct dmt_rider *rider = &traffic->rider[i];
 
@@ -347,8 +348,9 @@ void dmt_traffic_join(struct dmt_traffic *traffic)
 {
 	unsigned int i;
 
-	for (i = 0; i < traffic->writers + traffic->readers; i++)
+	for (i = 0; i < traffic->started; i++)
 		pthread_join(traffic->rider[i].thread, NULL);
+	traffic->started = 0;
 	atomic_store(&traffic->stop, false);
 }
 

@@ -65,6 +65,7 @@ struct dmt_rider {
  * @unit: what is known
  * @rider: the threads
  * @stop: they are to end
+ * @started: and not joined
  * @running: how many have not ended
  * @ios: that were right
  * @excused: that failed, and may have
@@ -83,6 +84,7 @@ struct dmt_traffic {
 	struct dmt_unit *unit;
 	struct dmt_rider rider[DMT_MAX_THREADS];
 	atomic_bool stop;
+	unsigned int started;
 	atomic_uint running;
 	_Atomic uint64_t ios;
 	_Atomic uint64_t excused;
