@@ -43,6 +43,9 @@
 
 #define DMU_BUCKET_BITS		8
 #define DMU_BUCKETS		BIT(DMU_BUCKET_BITS)
+#define DMU_RUN_BITS		3	/* a remap covers 1, 8, 64 or 512 blocks */
+#define DMU_RUN_SIZES		4
+#define DMU_MAX_RUN_BITS	(DMU_RUN_BITS * (DMU_RUN_SIZES - 1))
 #define DMU_MIN_BLOCK_SIZE	512
 #define DMU_MAX_BLOCK_SIZE	SZ_1G
 #define DMU_MAX_KEY		255
@@ -142,18 +145,21 @@ static inline void dmu_flight_leave(struct percpu_ref *ref)
 /* --- remap: the cache ----------------------------------------------------- */
 
 /**
- * struct dmu_remap - where a block lives
+ * struct dmu_remap - where a block lives, or a run of blocks
  * @node: in a chain of its bucket (bucket lock; read under RCU)
- * @block: fixed while published, like @dst_sector and @dev
- * @dst_sector: sector of @dev where the block begins
+ * @block: the first; fixed while published, like @dst_sector, @dev and @run_bits
+ * @dst_sector: sector of @dev where it begins
  * @dev: the device, resolved in each bio's own table
  * @flags: DMU_RD, DMU_WR, DMU_PUSHED fixed; DMU_READY, DMU_WROTE (bucket lock)
  * @recent: used since the clock hand last came by; set by hits without a lock
+ * @run_bits: it covers 1 << @run_bits blocks, and @block is a multiple of that
  * @change: why it is not ready, or NULL (bucket lock)
- * @stamp: seq of the request it answers, or the newest when it was pushed
+ * @stamp: seq of the request it answers, or the newest when it was pushed; of a
+ *	run, the newest of its blocks
  * @rcu: after it was unhashed
  *
- * A lockless reader looks at what is above the union, and nothing else.
+ * A run has no change: it is always ready. A lockless reader looks at what is
+ * above the union, and nothing else.
  */
 struct dmu_remap {
 	struct hlist_node node;
@@ -162,6 +168,7 @@ struct dmu_remap {
 	dev_t dev;
 	u8 flags;
 	u8 recent;
+	u8 run_bits;
 	union {
 		struct {
 			struct dmu_change *change;
@@ -184,25 +191,27 @@ struct dmu_chains {
 };
 
 /**
- * struct dmu_bucket - a 256th of all blocks
+ * struct dmu_bucket - a 256th of all blocks, by windows as large as a run can be
  * @lock: protects all here, and all remaps, requests and changes listed here
- * @chains: remaps by block
- * @nr_remaps: in @chains
+ * @sizes: which @nr_of are not 0, a bit for each; read without the lock
  * @crowded: the worker has been asked to double the chains
+ * @chains: remaps by block
  * @requests: struct dmu_request.node
  * @changes: struct dmu_change.node, latest first
  * @left: epoch, for READ and for WRITE, in which a remap last left the bucket
  * @recycled: highest stamp of a remap that was recycled
+ * @nr_of: remaps in @chains, by the size of their runs
  */
 struct dmu_bucket {
 	spinlock_t lock; /* protects all of the bucket */
-	unsigned int nr_remaps;
+	u8 sizes;
 	bool crowded;
 	struct dmu_chains __rcu *chains;
 	struct hlist_head requests;
 	struct hlist_head changes;
 	u64 left[2];
 	u64 recycled;
+	unsigned int nr_of[DMU_RUN_SIZES];
 } ____cacheline_aligned_in_smp;
 
 int dmu_remap_cache_init(void);
@@ -211,24 +220,37 @@ int dmu_remaps_init(struct dmu_space *space);
 void dmu_remaps_exit(struct dmu_space *space);
 struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block);
 struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block);
-struct dmu_remap *dmu_remap_find(struct dmu_space *space,
-				 struct dmu_bucket *bucket, u64 block);
+struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
+				     unsigned int run_bits);
+struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block);
+struct dmu_remap *dmu_remap_spare(void);
 struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
 void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
 struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
 void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
+void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
+		    struct dmu_remap *remap);
+void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		      struct dmu_remap *remap);
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old);
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
-		    struct dmu_remap *remap);
+		    struct dmu_remap *remap, u64 block);
 void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
-unsigned long dmu_remaps_count(struct dmu_space *space);
+unsigned long dmu_remaps_blocks(struct dmu_space *space);
 unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 				 bool all);
 int dmu_shrink_start(struct dmu_space *space);
 void dmu_shrink_stop(struct dmu_space *space);
 void dmu_remaps_grow(struct dmu_space *space);
 void dmu_remaps_trim(struct dmu_space *space);
+
+/* --- run: one remap for many blocks ------------------------------------------ */
+
+void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
+		     struct dmu_remap *remap);
+void dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
+		   const struct dmu_remap *run, u64 block);
 
 /* --- request: a block that waits for a daemon ----------------------------- */
 
@@ -315,7 +337,7 @@ static inline struct dmu_bio *dmu_bio(struct bio *bio)
 
 int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 		     u64 block, bool write, struct bio *bio);
-bool dmu_request_known(struct dmu_bucket *bucket, u64 block);
+bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks);
 bool dmu_request_waits(struct dmu_bucket *bucket, u64 block);
 bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
 		      struct dmu_event *event);
@@ -590,7 +612,7 @@ struct dmu_counters {
  * @answers: held for reading by a daemon that answers, for writing by a death
  * @death: write epoch that I/O owed to the last dead daemon counts in; what is
  *	answered later waits for it (@answers)
- * @max_remaps: recycle what is more; 0 is no limit
+ * @max_remaps: recycle what is more than so many, a run being one; 0 is no limit
  * @lock: protects from @ids to @nr_owed
  * @ids: requests and unacknowledged changes, by id
  * @last_seq: of the newest request
@@ -610,6 +632,7 @@ struct dmu_counters {
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
  * @copying: copies under way
+ * @nr_remaps: remaps in all buckets, a run being one
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
  * @hand: bucket at which recycling goes on
@@ -662,6 +685,7 @@ struct dmu_space {
 	unsigned int nr_owed;
 
 	atomic_t copying;
+	atomic_long_t nr_remaps;
 	mempool_t remap_pool;
 	mempool_t change_pool;
 	atomic_t hand;
@@ -713,12 +737,20 @@ static inline void dmu_space_relieve(struct dmu_space *space)
 /* The id by which daemons know a remap; 0 where it answered no request. */
 static inline u32 dmu_remap_id(const struct dmu_remap *remap)
 {
-	return remap->flags & DMU_PUSHED ? 0 : (u32)remap->stamp;
+	return remap->flags & DMU_PUSHED || remap->run_bits ?
+	       0 : (u32)remap->stamp;
 }
 
 static inline sector_t dmu_block_sectors(const struct dmu_space *space)
 {
 	return (sector_t)1 << space->block_shift;
+}
+
+/* Sector of its device where a block that a remap covers begins. */
+static inline sector_t dmu_remap_dst(const struct dmu_space *space,
+				     const struct dmu_remap *remap, u64 block)
+{
+	return remap->dst_sector + ((block - remap->block) << space->block_shift);
 }
 
 /* --- target: a line of a table ---------------------------------------------- */

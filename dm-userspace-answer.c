@@ -19,10 +19,12 @@ static bool answer_older(const struct dmu_remap *remap, u64 seq, bool asked)
 }
 
 /* The same place, and the same permissions? */
-static bool same_mapping(const struct dmu_remap *remap,
+static bool same_mapping(const struct dmu_space *space,
+			 const struct dmu_remap *remap,
 			 const struct dmu_mapping *m)
 {
-	return remap->dev == m->dst && remap->dst_sector == m->dst_sector &&
+	return remap->dev == m->dst &&
+	       dmu_remap_dst(space, remap, m->block) == m->dst_sector &&
 	       (remap->flags & (DMU_RD | DMU_WR)) ==
 	       (m->flags & (DMU_RD | DMU_WR)) &&
 	       !(m->flags & DMU_TEMPORARY);
@@ -38,10 +40,11 @@ static bool ready_joins(const struct dmu_remap *remap,
 	return m->id || !(m->flags & DMU_COPY);
 }
 
-static bool answer_joins(const struct dmu_remap *remap,
+static bool answer_joins(const struct dmu_space *space,
+			 const struct dmu_remap *remap,
 			 const struct dmu_mapping *m)
 {
-	if (!same_mapping(remap, m))
+	if (!same_mapping(space, remap, m))
 		return false;
 	return remap->change ? dmu_change_joins(remap->change, m) :
 			       ready_joins(remap, m);
@@ -66,6 +69,7 @@ static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
 	remap->flags = (m->flags & (DMU_RD | DMU_WR)) |
 		       (pushed ? DMU_PUSHED : 0);
 	remap->recent = 1;
+	remap->run_bits = 0;
 	remap->change = NULL;
 	remap->stamp = stamp;
 }
@@ -83,7 +87,7 @@ static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 	bool owes = old && old->change; /* bios, or a copy that failed */
 
 	if (old)
-		dmu_remap_drop(space, bucket, old);
+		dmu_remap_drop(space, bucket, old, m->block);
 	if (bio_list_empty(bios) && !owes)
 		return;
 	if (!usable_now(space, bucket, m)) {
@@ -124,6 +128,7 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 	smp_store_release(&remap->flags, remap->flags | DMU_READY);
 	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
 	dmu_space_relieve(space);
+	dmu_remap_merge(space, bucket, remap);
 }
 
 static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
@@ -135,7 +140,7 @@ static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
 	}
 	if (dmu_bios_write(bios))
 		remap->flags |= DMU_WROTE;
-	dmu_bios_serve(bios, remap->dst_sector, remap->dev, NULL);
+	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
 }
 
 /**
@@ -148,7 +153,7 @@ static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
 bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
 		      u64 block, u64 seq)
 {
-	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+	struct dmu_remap *remap = dmu_remap_find(bucket, block);
 
 	if (remap)
 		return answer_older(remap, seq, false);
@@ -174,12 +179,12 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		struct dmu_peer *peer, struct bio_list *bios,
 		struct dmu_remap *remap, struct dmu_change *change)
 {
-	struct dmu_remap *old = dmu_remap_find(space, bucket, m->block);
+	struct dmu_remap *old = dmu_remap_find(bucket, m->block);
 
 	trace_dmu_answered(space, m);
 	if (old && answer_older(old, seq, true)) {
 		dmu_space_again_list(space, bios);
-	} else if (old && answer_joins(old, m)) {
+	} else if (old && answer_joins(space, old, m)) {
 		answer_join(old, m, peer, bios);
 	} else {
 		if (old && old->change)
@@ -209,7 +214,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
  */
 void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 {
-	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+	struct dmu_remap *remap = dmu_remap_find(bucket, block);
 
 	if (remap && remap->change && remap->change->state == DMU_CHANGE_ASK)
 		dmu_change_forget(remap->change);
@@ -268,14 +273,14 @@ void dmu_invalidation_go_on(struct dmu_invalidation *inv)
  */
 bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 {
-	struct dmu_remap *remap = dmu_remap_find(space, bucket, block);
+	struct dmu_remap *remap = dmu_remap_find(bucket, block);
 
 	if (!remap)
 		return false;
 	trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
 	if (remap->change)
 		dmu_change_invalidate(remap->change);
-	dmu_remap_drop(space, bucket, remap);
+	dmu_remap_drop(space, bucket, remap, block);
 	return true;
 }
 

@@ -316,6 +316,7 @@ static void change_release(struct dmu_change *c)
 	/* A hit must find the copy done; pairs with the map function. */
 	smp_store_release(&remap->flags, remap->flags | DMU_READY);
 	dmu_space_relieve(c->space);
+	dmu_remap_merge(c->space, c->bucket, remap);
 }
 
 /* All that waits or is held is mapped anew, as if it had just arrived. */
@@ -576,7 +577,7 @@ void dmu_change_forget(struct dmu_change *c)
 
 	c->remap = NULL;
 	if (remap)
-		dmu_remap_drop(c->space, c->bucket, remap);
+		dmu_remap_drop(c->space, c->bucket, remap, remap->block);
 	dmu_change_enter(c, DMU_CHANGE_GONE);
 }
 

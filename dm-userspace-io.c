@@ -21,24 +21,30 @@ static void remap_use(struct dmu_remap *remap)
 		WRITE_ONCE(remap->recent, 1);
 }
 
-/* How far from @left on, at most @sectors, does the mapping go on unbroken? */
-static unsigned int remap_run(struct dmu_space *space,
-			      const struct dmu_remap *remap, int rw,
-			      unsigned int left, unsigned int sectors)
+/*
+ * How far does the mapping go on unbroken after a remap that covers the first
+ * @left of @sectors?
+ */
+static unsigned int remap_goes_on(struct dmu_space *space,
+				  struct dmu_remap *remap, int rw,
+				  unsigned int left, unsigned int sectors)
 {
-	sector_t dst = remap->dst_sector;
+	u64 blocks = 1ULL << remap->run_bits;
 	u64 block = remap->block;
+	sector_t dst = remap->dst_sector;
 	dev_t dev = remap->dev;
 
 	while (left < sectors) {
-		struct dmu_remap *next = dmu_remap_lookup(space, ++block);
-
-		dst += dmu_block_sectors(space);
-		if (!remap_usable(next, rw) || next->dev != dev ||
-		    next->dst_sector != dst)
+		block += blocks;
+		dst += blocks << space->block_shift;
+		remap = dmu_remap_lookup(space, block);
+		/* It may have become part of one that began before. */
+		if (!remap_usable(remap, rw) || remap->block != block ||
+		    remap->dev != dev || remap->dst_sector != dst)
 			return left;
-		remap_use(next);
-		left += dmu_block_sectors(space);
+		remap_use(remap);
+		blocks = 1ULL << remap->run_bits;
+		left += blocks << space->block_shift;
 	}
 	return sectors;
 }
@@ -47,12 +53,11 @@ static unsigned int remap_run(struct dmu_space *space,
 static bool map_hit(struct dmu_target *target, struct bio *bio, int rw)
 {
 	struct dmu_space *space = target->space;
-	sector_t mask = dmu_block_sectors(space) - 1;
 	sector_t sector = bio->bi_iter.bi_sector;
 	unsigned int sectors = bio_sectors(bio);
 	struct block_device *bdev;
 	struct dmu_remap *remap;
-	sector_t left;
+	sector_t offset, left;
 
 	remap = dmu_remap_lookup(space, sector >> space->block_shift);
 	if (!remap_usable(remap, rw))
@@ -61,13 +66,14 @@ static bool map_hit(struct dmu_target *target, struct bio *bio, int rw)
 	if (unlikely(!bdev))
 		return false;
 	remap_use(remap);
-	left = mask + 1 - (sector & mask);
-	if (sectors > left) {
-		left = remap_run(space, remap, rw, left, sectors);
+	offset = sector - (remap->block << space->block_shift);
+	left = (dmu_block_sectors(space) << remap->run_bits) - offset;
+	if (unlikely(sectors > left)) {
+		left = remap_goes_on(space, remap, rw, left, sectors);
 		if (left < sectors)
 			dm_accept_partial_bio(bio, left);
 	}
-	bio->bi_iter.bi_sector = remap->dst_sector + (sector & mask);
+	bio->bi_iter.bi_sector = remap->dst_sector + offset;
 	bio_set_dev(bio, bdev);
 	this_cpu_inc(space->counters->hits);
 	return true;
@@ -221,16 +227,18 @@ bool dmu_bios_write(const struct bio_list *bios)
 }
 
 /* What a bio does whose block has a remap that permits it. */
-static int map_by_remap(struct dmu_remap *remap, struct bio *bio)
+static int map_by_remap(struct dmu_space *space, struct dmu_remap *remap,
+			u64 block, struct bio *bio)
 {
+	sector_t dst_sector = dmu_remap_dst(space, remap, block);
 	struct dmu_change *c = remap->change;
 
 	if (!c)
-		return bio_aim(bio, remap->dst_sector, remap->dev, NULL);
+		return bio_aim(bio, dst_sector, remap->dev, NULL);
 	if (bio->bi_opf & REQ_NOWAIT)
 		return -EAGAIN;
 	if (c->state == DMU_CHANGE_SYNC)
-		return bio_aim(bio, remap->dst_sector, remap->dev, c);
+		return bio_aim(bio, dst_sector, remap->dev, c);
 	dmu_change_wait(c, bio);
 	return DM_MAPIO_SUBMITTED;
 }
@@ -252,10 +260,10 @@ static int map_locked(struct dmu_target *target, struct dmu_bucket *bucket,
 
 	if (dmu_target_returns(target))
 		return DM_MAPIO_REQUEUE;
-	remap = dmu_remap_find(space, bucket, block);
+	remap = dmu_remap_find(bucket, block);
 	again = remap && remap_asked_again(remap);
 	if (remap && !again && (!write || remap->flags & DMU_WR))
-		return map_by_remap(remap, bio);
+		return map_by_remap(space, remap, block, bio);
 	if (bio_op(bio) == REQ_OP_DISCARD) {
 		dmu_space_done(space, bio, BLK_STS_OK);
 		return DM_MAPIO_SUBMITTED;

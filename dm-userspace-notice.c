@@ -202,7 +202,7 @@ static bool discard_block(struct dmu_space *space, u64 block)
 	bool told = false;
 
 	spin_lock_irqsave(&bucket->lock, irq);
-	remap = dmu_remap_find(space, bucket, block);
+	remap = dmu_remap_find(bucket, block);
 	if (remap && (remap->change || !(remap->flags & DMU_WR)))
 		goto out;
 	if (dmu_request_waits(bucket, block) ||

@@ -8,6 +8,10 @@
  * reader that stands on one being moved goes on in another chain, and may miss
  * what it looks for, but finds nothing wrong, and a miss looks again under the
  * lock. What is mapped is fixed once it is published; see struct dmu_remap.
+ *
+ * Eight neighbours that say the same become one remap, eight of these another,
+ * as in a buddy allocator; see dm-userspace-run.c. All that can become one is
+ * in one bucket, and a look-up tries each size of which the bucket has any.
  */
 #include "dm-userspace-trace.h"
 #include <linux/hash.h>
@@ -43,18 +47,11 @@ void dmu_remap_cache_exit(void)
 	kmem_cache_destroy(remap_cache);
 }
 
-static u32 hash_block(u64 block)
+static struct hlist_head *chain_of(struct dmu_chains *chains, u64 block,
+				   unsigned int run_bits)
 {
-	return hash_64(block, 32);
-}
+	u32 hash = hash_64(block >> run_bits, 32);
 
-static struct dmu_bucket *bucket_of_hash(struct dmu_space *space, u32 hash)
-{
-	return &space->buckets[hash >> (32 - DMU_BUCKET_BITS)];
-}
-
-static struct hlist_head *chain_of_hash(struct dmu_chains *chains, u32 hash)
-{
 	return &chains->head[hash & ((1U << chains->bits) - 1)];
 }
 
@@ -65,7 +62,13 @@ static struct hlist_head *chain_of_hash(struct dmu_chains *chains, u32 hash)
  */
 struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block)
 {
-	return bucket_of_hash(space, hash_block(block));
+	return &space->buckets[hash_64(block >> DMU_MAX_RUN_BITS,
+				       DMU_BUCKET_BITS)];
+}
+
+static bool remap_covers(const struct dmu_remap *remap, u64 block)
+{
+	return !((remap->block ^ block) >> remap->run_bits);
 }
 
 /**
@@ -73,21 +76,27 @@ struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block)
  * @space: of the key
  * @block: of the mapped device
  *
- * May miss a remap that is being moved to another chain: a caller that finds
- * nothing, or nothing ready, looks again under the bucket lock.
+ * May miss a remap that is being moved to another chain, or made part of a run,
+ * or of which a run is being broken up: a caller that finds nothing, or nothing
+ * ready, looks again under the bucket lock.
  *
  * Context: inside an RCU read section, for as long as the result is used.
  */
 struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block)
 {
-	u32 hash = hash_block(block);
-	struct dmu_chains *chains;
+	struct dmu_bucket *bucket = dmu_bucket_of(space, block);
+	unsigned int sizes = READ_ONCE(bucket->sizes);
+	struct dmu_chains *chains = rcu_dereference(bucket->chains);
 	struct dmu_remap *remap;
 
-	chains = rcu_dereference(bucket_of_hash(space, hash)->chains);
-	hlist_for_each_entry_rcu(remap, chain_of_hash(chains, hash), node)
-		if (remap->block == block)
-			return remap;
+	for (; sizes; sizes &= sizes - 1) {
+		unsigned int run_bits = __ffs(sizes) * DMU_RUN_BITS;
+
+		hlist_for_each_entry_rcu(remap, chain_of(chains, block, run_bits),
+					 node)
+			if (remap_covers(remap, block))
+				return remap;
+	}
 	return NULL;
 }
 
@@ -98,22 +107,51 @@ static struct dmu_chains *chains_of(struct dmu_bucket *bucket)
 }
 
 /**
+ * dmu_remap_find_run() - find a remap of a certain size for certain
+ * @bucket: dmu_bucket_of() the block, locked
+ * @block: of the mapped device
+ * @run_bits: size of its run
+ */
+struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
+				     unsigned int run_bits)
+{
+	struct dmu_remap *remap;
+
+	hlist_for_each_entry(remap, chain_of(chains_of(bucket), block, run_bits),
+			     node)
+		if (remap->run_bits == run_bits && remap_covers(remap, block))
+			return remap;
+	return NULL;
+}
+
+/**
  * dmu_remap_find() - find a block's remap for certain
- * @space: of the key
  * @bucket: dmu_bucket_of() the block, locked
  * @block: of the mapped device
  */
-struct dmu_remap *dmu_remap_find(struct dmu_space *space,
-				 struct dmu_bucket *bucket, u64 block)
+struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block)
 {
-	struct hlist_head *chain = chain_of_hash(chains_of(bucket),
-						 hash_block(block));
 	struct dmu_remap *remap;
+	unsigned int sizes;
 
-	hlist_for_each_entry(remap, chain, node)
-		if (remap->block == block)
+	for (sizes = bucket->sizes; sizes; sizes &= sizes - 1) {
+		remap = dmu_remap_find_run(bucket, block,
+					   __ffs(sizes) * DMU_RUN_BITS);
+		if (remap)
 			return remap;
+	}
 	return NULL;
+}
+
+/**
+ * dmu_remap_spare() - memory for a remap that can be done without
+ *
+ * Context: any.
+ * Return: it, or NULL.
+ */
+struct dmu_remap *dmu_remap_spare(void)
+{
+	return kmem_cache_alloc(remap_cache, GFP_NOWAIT | __GFP_NOWARN);
 }
 
 /**
@@ -190,77 +228,127 @@ static void remap_free_rcu(struct rcu_head *rcu)
 	dmu_space_relieve(space);
 }
 
-/* After a remap was unhashed: note when, and free it once nobody looks. */
-static void remap_left(struct dmu_space *space, struct dmu_bucket *bucket,
-		       struct dmu_remap *remap)
+/**
+ * dmu_remap_unhash() - a remap is not found any more
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @remap: published; freed once nobody looks at it
+ *
+ * What it said still holds: others say the same.
+ */
+void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		      struct dmu_remap *remap)
 {
-	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
-	if (remap->flags & (DMU_WR | DMU_WROTE))
-		bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+	unsigned int size = remap->run_bits / DMU_RUN_BITS;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_del_rcu(&remap->node);
+	if (!--bucket->nr_of[size])
+		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
+	atomic_long_dec(&space->nr_remaps);
 	*space_of_unhashed(remap) = space;
 	call_rcu(&remap->rcu, remap_free_rcu);
 }
 
+/* Note when a remap left: whoever reuses its place waits for what used it. */
+static void remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
+			struct dmu_remap *remap)
+{
+	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
+	if (remap->flags & (DMU_WR | DMU_WROTE))
+		bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+	dmu_remap_unhash(space, bucket, remap);
+}
+
 /**
- * dmu_remap_publish() - let look-ups find a remap
+ * dmu_remap_hash() - let look-ups find a remap
  * @space: of the key
  * @bucket: of the block, locked
  * @remap: filled in; belongs to the cache from now on
+ */
+void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
+		    struct dmu_remap *remap)
+{
+	unsigned int size = remap->run_bits / DMU_RUN_BITS;
+
+	lockdep_assert_held(&bucket->lock);
+	if (!bucket->nr_of[size]++)
+		WRITE_ONCE(bucket->sizes, bucket->sizes | BIT(size));
+	atomic_long_inc(&space->nr_remaps);
+	hlist_add_head_rcu(&remap->node,
+			   chain_of(chains_of(bucket), remap->block,
+				    remap->run_bits));
+}
+
+/* There are more than before: has the bucket, or the cache, become too full? */
+static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
+{
+	unsigned int bits = chains_of(bucket)->bits;
+	unsigned long max = READ_ONCE(space->max_remaps);
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < DMU_RUN_SIZES; i++)
+		nr += bucket->nr_of[i];
+	if (nr > 1U << bits && !bucket->crowded && bits < DMU_MAX_CHAIN_BITS) {
+		WRITE_ONCE(bucket->crowded, true);
+		dmu_space_kick(space);
+	}
+	if (unlikely(max && atomic_long_read(&space->nr_remaps) > max))
+		dmu_space_kick(space);
+}
+
+/**
+ * dmu_remap_publish() - let look-ups find a block's remap
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @remap: of one block, filled in; belongs to the cache from now on
  * @old: the block's present remap, which it replaces, or NULL
  */
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old)
 {
-	struct dmu_chains *chains = chains_of(bucket);
-	unsigned long max;
-
-	lockdep_assert_held(&bucket->lock);
-	if (old) {
-		hlist_replace_rcu(&old->node, &remap->node);
-		remap_left(space, bucket, old);
-		return;
-	}
-	hlist_add_head_rcu(&remap->node,
-			   chain_of_hash(chains, hash_block(remap->block)));
-	if (++bucket->nr_remaps > 1U << chains->bits && !bucket->crowded &&
-	    chains->bits < DMU_MAX_CHAIN_BITS) {
-		bucket->crowded = true;
-		dmu_space_kick(space);
-	}
-	/* Blocks are spread evenly: one bucket stands for all. */
-	max = READ_ONCE(space->max_remaps);
-	if (unlikely(max && bucket->nr_remaps > max / DMU_BUCKETS))
-		dmu_space_kick(space);
+	if (old && old->run_bits)
+		dmu_run_break(space, bucket, old, remap->block);
+	dmu_remap_hash(space, bucket, remap);
+	if (old)
+		remap_leave(space, bucket, old);
+	remaps_more(space, bucket);
 }
 
 /**
- * dmu_remap_drop() - forget a remap
+ * dmu_remap_drop() - forget where a block lives
  * @space: of the key
  * @bucket: of the block, locked
- * @remap: published; not to be used any more
+ * @remap: of the block; not to be used any more
+ * @block: of the mapped device; where the rest of a run lives is kept
  */
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
-		    struct dmu_remap *remap)
+		    struct dmu_remap *remap, u64 block)
 {
-	lockdep_assert_held(&bucket->lock);
-	hlist_del_rcu(&remap->node);
-	bucket->nr_remaps--;
-	remap_left(space, bucket, remap);
+	bool run = remap->run_bits;
+
+	if (run)
+		dmu_run_break(space, bucket, remap, block);
+	remap_leave(space, bucket, remap);
+	if (run)
+		remaps_more(space, bucket);
 }
 
 /**
- * dmu_remaps_count() - how many remaps are cached
+ * dmu_remaps_blocks() - how many blocks are known
  * @space: of the key
  *
  * Context: any. Exact only while nothing changes.
  */
-unsigned long dmu_remaps_count(struct dmu_space *space)
+unsigned long dmu_remaps_blocks(struct dmu_space *space)
 {
 	unsigned long nr = 0;
-	unsigned int i;
+	unsigned int i, size;
 
 	for (i = 0; i < DMU_BUCKETS; i++)
-		nr += READ_ONCE(space->buckets[i].nr_remaps);
+		for (size = 0; size < DMU_RUN_SIZES; size++)
+			nr += (unsigned long)READ_ONCE(space->buckets[i].nr_of[size])
+			      << size * DMU_RUN_BITS;
 	return nr;
 }
 
@@ -271,7 +359,8 @@ unsigned long dmu_remaps_count(struct dmu_space *space)
 static bool remap_idle(struct dmu_bucket *bucket, struct dmu_remap *remap)
 {
 	return remap->flags & DMU_READY &&
-	       !dmu_request_known(bucket, remap->block);
+	       !dmu_request_known(bucket, remap->block,
+				  1ULL << remap->run_bits);
 }
 
 static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -288,7 +377,7 @@ static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 	for (i = 0; i < 1U << chains->bits; i++)
 		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
 			if (remap->dev == dev && remap->flags & DMU_READY)
-				dmu_remap_drop(space, bucket, remap);
+				remap_leave(space, bucket, remap);
 	spin_unlock_irq(&bucket->lock);
 }
 
@@ -318,7 +407,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 	struct dmu_chains *chains;
 	struct hlist_node *next;
 	struct dmu_remap *remap;
-	unsigned long done = 0;
+	unsigned long done = 0, blocks = 0;
 	unsigned int i;
 
 	spin_lock_irq(&bucket->lock);
@@ -334,13 +423,14 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 			bucket->recycled = max(bucket->recycled, remap->stamp);
 			trace_dmu_remap_evicted(space, remap->block,
 						dmu_remap_id(remap));
-			dmu_remap_drop(space, bucket, remap);
+			blocks += 1UL << remap->run_bits;
+			remap_leave(space, bucket, remap);
 			if (++done == nr)
 				break;
 		}
 	}
 	spin_unlock_irq(&bucket->lock);
-	this_cpu_add(space->counters->evictions, done);
+	this_cpu_add(space->counters->evictions, blocks);
 	return done;
 }
 
@@ -385,11 +475,10 @@ unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
 void dmu_remaps_trim(struct dmu_space *space)
 {
 	unsigned long max = READ_ONCE(space->max_remaps);
-	unsigned long nr;
+	unsigned long nr = atomic_long_read(&space->nr_remaps);
 
 	if (!max)
 		return;
-	nr = dmu_remaps_count(space);
 	if (nr > max)
 		dmu_remaps_recycle(space, nr - max, false);
 }
@@ -397,7 +486,9 @@ void dmu_remaps_trim(struct dmu_space *space)
 static unsigned long shrink_count(struct shrinker *shrinker,
 				  struct shrink_control *sc)
 {
-	return dmu_remaps_count(dmu_shrinker_data(shrinker)) ?: SHRINK_EMPTY;
+	struct dmu_space *space = dmu_shrinker_data(shrinker);
+
+	return atomic_long_read(&space->nr_remaps) ?: SHRINK_EMPTY;
 }
 
 static unsigned long shrink_scan(struct shrinker *shrinker,
@@ -453,14 +544,14 @@ static void grow_bucket(struct dmu_bucket *bucket)
 	new = chains_alloc(old->bits + 1);
 	spin_lock_irq(&bucket->lock);
 	/* Without memory the chains stay long, until the next remap comes. */
-	bucket->crowded = false;
+	WRITE_ONCE(bucket->crowded, false);
 	if (new) {
 		for (i = 0; i < 1U << old->bits; i++) {
 			hlist_for_each_entry_safe(remap, next, &old->head[i],
 						  node) {
 				hlist_del_rcu(&remap->node);
 				hlist_add_head_rcu(&remap->node,
-						   chain_of_hash(new, hash_block(remap->block)));
+						   chain_of(new, remap->block, remap->run_bits));
 			}
 		}
 		rcu_assign_pointer(bucket->chains, new);

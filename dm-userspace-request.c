@@ -178,16 +178,17 @@ bool dmu_request_waits(struct dmu_bucket *bucket, u64 block)
 
 /**
  * dmu_request_known() - may a daemon know that a block is asked for?
- * @bucket: of the block, locked
- * @block: of the mapped device
+ * @bucket: of the blocks, locked
+ * @block: of the mapped device, the first of them
+ * @blocks: how many
  */
-bool dmu_request_known(struct dmu_bucket *bucket, u64 block)
+bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks)
 {
 	struct dmu_request *request;
 
 	lockdep_assert_held(&bucket->lock);
 	hlist_for_each_entry(request, &bucket->requests, node)
-		if (request->block == block &&
+		if (request->block - block < blocks &&
 		    READ_ONCE(request->state) != DMU_REQUEST_STARVED)
 			return true;
 	return false;

@@ -421,7 +421,7 @@ static unsigned int status_info(struct dmu_target *target, char *result,
 	spin_unlock_irq(&space->lock);
 	DMEMIT("%u:%u %s %lu %llu %llu %u %u %d %u %llu %llu",
 	       MAJOR(devt), MINOR(devt), peers ? "attached" : "absent",
-	       dmu_remaps_count(space), sum.hits, sum.misses, unread, sent,
+	       dmu_remaps_blocks(space), sum.hits, sum.misses, unread, sent,
 	       atomic_read(&space->copying), owed, sum.evictions, sum.errors);
 	return sz;
 }

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Runs: one remap for blocks that lie one after the other.
+ *
+ * As in a buddy allocator a run has 1, 8, 64 or 512 blocks and begins at a
+ * multiple of that. Eight of one size that are ready, and say the same of places
+ * that follow each other, become one of the next size as soon as the last of them
+ * is there; when one block of a run changes, what is left of it stays as up to
+ * seven of each smaller size.
+ *
+ * Either needs memory, and either can be done without it: neighbours that did not
+ * become one are found as they were, and a part of a run that is not kept is asked
+ * for again, as any remap that was recycled.
+ */
+#include "dm-userspace-trace.h"
+
+#define NEIGHBOURS BIT(DMU_RUN_BITS)
+
+static u8 rights(const struct dmu_remap *remap)
+{
+	return remap->flags & (DMU_RD | DMU_WR);
+}
+
+/* Does a remap go on where another of its size, so many places before it, is? */
+static bool follows(const struct dmu_space *space, const struct dmu_remap *next,
+		    const struct dmu_remap *remap)
+{
+	return next && next->flags & DMU_READY && rights(next) == rights(remap) &&
+	       next->dev == remap->dev &&
+	       next->dst_sector == dmu_remap_dst(space, remap, next->block);
+}
+
+/* All neighbours of a remap, itself among them, in order; or false. */
+static bool find_neighbours(const struct dmu_space *space,
+			    struct dmu_bucket *bucket, struct dmu_remap *remap,
+			    struct dmu_remap **part)
+{
+	unsigned int bits = remap->run_bits;
+	unsigned int own = (remap->block >> bits) % NEIGHBOURS;
+	unsigned int n, i;
+
+	part[own] = remap;
+	/* Blocks mostly come in their order: the next one is the one to lack. */
+	for (n = 1; n < NEIGHBOURS; n++) {
+		i = (own + n) % NEIGHBOURS;
+		part[i] = dmu_remap_find_run(bucket, remap->block +
+					     (((u64)i - own) << bits), bits);
+		if (!follows(space, part[i], remap))
+			return false;
+	}
+	return true;
+}
+
+/* A remap of another size that says the same. */
+static struct dmu_remap *remap_like(const struct dmu_space *space,
+				    const struct dmu_remap *remap, u64 block,
+				    unsigned int run_bits)
+{
+	struct dmu_remap *like = dmu_remap_spare();
+
+	if (!like)
+		return NULL;
+	like->block = block;
+	like->dst_sector = dmu_remap_dst(space, remap, block);
+	like->dev = remap->dev;
+	like->flags = remap->flags;
+	like->recent = 1;
+	like->run_bits = run_bits;
+	like->change = NULL;
+	like->stamp = remap->stamp;
+	return like;
+}
+
+/* One for eight, or NULL. */
+static struct dmu_remap *merge_once(struct dmu_space *space,
+				    struct dmu_bucket *bucket,
+				    struct dmu_remap *remap)
+{
+	struct dmu_remap *part[NEIGHBOURS], *run;
+	unsigned int bits = remap->run_bits + DMU_RUN_BITS;
+	unsigned int i;
+
+	if (!find_neighbours(space, bucket, remap, part))
+		return NULL;
+	/* An answer must find the remap as old as it was when it was asked for. */
+	if (dmu_request_known(bucket, part[0]->block, 1ULL << bits))
+		return NULL;
+	run = remap_like(space, part[0], part[0]->block, bits);
+	if (!run)
+		return NULL;
+	for (i = 1; i < NEIGHBOURS; i++) {
+		run->flags |= part[i]->flags & DMU_WROTE;
+		run->stamp = max(run->stamp, part[i]->stamp);
+	}
+	dmu_remap_hash(space, bucket, run);
+	for (i = 0; i < NEIGHBOURS; i++)
+		dmu_remap_unhash(space, bucket, part[i]);
+	return run;
+}
+
+/**
+ * dmu_remap_merge() - make a remap part of a run, if it can be
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @remap: published and ready; not to be used any more
+ */
+void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
+		     struct dmu_remap *remap)
+{
+	lockdep_assert_held(&bucket->lock);
+	while (remap && remap->run_bits < DMU_MAX_RUN_BITS)
+		remap = merge_once(space, bucket, remap);
+}
+
+static void keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
+		      const struct dmu_remap *run, u64 block, unsigned int bits)
+{
+	struct dmu_remap *part = remap_like(space, run, block, bits);
+
+	if (!part) {
+		bucket->recycled = max(bucket->recycled, run->stamp);
+		this_cpu_add(space->counters->evictions, 1UL << bits);
+		trace_dmu_remap_evicted(space, block, 0);
+		return;
+	}
+	dmu_remap_hash(space, bucket, part);
+}
+
+/**
+ * dmu_run_break() - keep what a run says of all but one block
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @run: is about to leave; still found until then
+ * @block: one that it covers
+ */
+void dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
+		   const struct dmu_remap *run, u64 block)
+{
+	unsigned int bits = run->run_bits, i;
+	u64 first = run->block;
+
+	while (bits) {
+		bits -= DMU_RUN_BITS;
+		for (i = 0; i < NEIGHBOURS; i++)
+			if (first + ((u64)i << bits) != (block >> bits) << bits)
+				keep_part(space, bucket, run,
+					  first + ((u64)i << bits), bits);
+		first = (block >> bits) << bits;
+	}
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Runs: blocks that lie one after the other are known by one remap, and any of
+ * them can change without the others. How many remaps there are is seen when all
+ * of them are dropped: there is a trace event for each.
+ */
+#define _GNU_SOURCE
+#include "lib/fixture.h"
+#include "lib/gate.h"
+#include <err.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define TRACEFS	"/sys/kernel/tracing"
+#define EVICTED	"events/dm_userspace/dmu_remap_evicted/enable"
+#define BLOCKS	2048u
+#define RUN	512u	/* blocks of the longest run */
+
+/**
+ * @t: a device of BLOCKS blocks over an empty origin and a store twice as large
+ * @gate: in front of the store
+ * @dir: a tracefs instance of its own; empty where the kernel has no tracefs
+ */
+FIXTURE(runs)
+{
+	struct dmt t;
+	struct dmt_gate gate;
+	char dir[128];
+};
+
+static void put(const char *dir, const char *file, const char *value)
+{
+	char path[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, file);
+	f = fopen(path, "we");
+	if (!f || fputs(value, f) < 0 || fclose(f))
+		err(1, "%s", path);
+}
+
+FIXTURE_SETUP(runs)
+{
+	struct dmt *t = &self->t;
+	char params[256], name[64];
+	struct stat st;
+
+	snprintf(t->name, sizeof(t->name), "dmt%d", getpid());
+	dmt_disk_open(&t->origin, BLOCKS * DMT_BLOCK, 0);
+	dmt_disk_open(&t->store, 2 * BLOCKS * DMT_BLOCK, 0);
+	snprintf(name, sizeof(name), "%s-store", t->name);
+	dmt_gate_make(&self->gate, name, &t->store);
+	dmt_params(t, params, sizeof(params));
+	if (dmt_dm_create(t->name) ||
+	    dmt_dm_load(t->name, 0, BLOCKS * DMT_SECTORS, "userspace",
+			params) ||
+	    dmt_dm_resume(t->name))
+		errx(1, "cannot make the mapped device %s", t->name);
+	t->fd = dmt_dm_open(t->name, O_RDWR | O_DIRECT);
+	if (t->fd < 0)
+		err(1, "%s", t->name);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	if (stat(TRACEFS "/instances", &st) &&
+	    mount("tracefs", TRACEFS, "tracefs", 0, NULL))
+		return;
+	snprintf(self->dir, sizeof(self->dir), TRACEFS "/instances/%s",
+		 t->name);
+	if (mkdir(self->dir, 0700))
+		err(1, "%s", self->dir);
+	put(self->dir, EVICTED, "1");
+}
+
+FIXTURE_TEARDOWN(runs)
+{
+	dmt_gate_open(&self->gate);
+	dmt_teardown(&self->t);
+	dmt_gate_remove(&self->gate);
+	if (*self->dir && rmdir(self->dir))
+		warn("%s", self->dir);
+}
+
+#define NEEDS_TRACEFS() do { \
+	if (!*self->dir) \
+		SKIP(return, "this kernel has no tracefs"); \
+} while (0)
+
+/* Drop all remaps; returns how many there were. */
+static unsigned int drop_all(FIXTURE_DATA(runs) *self)
+{
+	char path[256], line[1024];
+	unsigned int nr = 0;
+	FILE *f;
+
+	put(self->dir, "trace", "");
+	do {
+		if (dmt_dm_message(self->t.name, "drop_idle"))
+			errx(1, "remaps cannot be dropped");
+		/* What replaces another is not idle for a moment. */
+	} while (dmt_counter(self->t.name, DMT_REMAPS) && !poll(NULL, 0, 1));
+	snprintf(path, sizeof(path), "%s/trace", self->dir);
+	f = fopen(path, "re");
+	if (!f)
+		err(1, "%s", path);
+	while (fgets(line, sizeof(line), f))
+		nr += !!strstr(line, "dmu_remap_evicted: ");
+	fclose(f);
+	return nr;
+}
+
+/* Push mappings of @nr blocks, block @block + i to place @to + i of the store. */
+static bool push(const struct dmt *t, uint64_t block, uint64_t to,
+		 unsigned int nr, uint32_t flags)
+{
+	static struct dmt_batch batch;
+	unsigned int i;
+
+	batch.len = 0;
+	for (i = 0; i < nr; i++) {
+		struct dmt_map map = dmt_plain(&t->store, block + i, to + i,
+					       flags);
+
+		dmt_batch_map(&batch, 0, &map);
+	}
+	return dmt_batch_write(t->ctl, &batch) == (ssize_t)batch.len;
+}
+
+/* As push(), in an order that has no neighbours. */
+static bool push_shuffled(const struct dmt *t, uint64_t block, uint64_t to,
+			  unsigned int nr, unsigned int step)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < nr; i++, n = (n + step) % nr)
+		if (!push(t, block + n, to + n, 1, RW))
+			return false;
+	return true;
+}
+
+static void fill_store(const struct dmt *t, uint64_t from, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		dmt_disk_fill(&t->store, from + i, 5);
+}
+
+/* Does a read of @nr blocks at once find what is in the store from @to on? */
+static bool reads(const struct dmt *t, uint64_t block, uint64_t to,
+		  unsigned int nr)
+{
+	size_t len = (size_t)nr * DMT_BLOCK;
+	unsigned char *got, want[DMT_BLOCK];
+	unsigned int i;
+	bool ok = true;
+
+	if (posix_memalign((void **)&got, 4096, len))
+		errx(1, "no memory");
+	if (pread(t->fd, got, len, (off_t)block * DMT_BLOCK) != (ssize_t)len)
+		ok = false;
+	for (i = 0; i < nr && ok; i++) {
+		if (pread(t->store.fd, want, sizeof(want),
+			  (off_t)(to + i) * DMT_BLOCK) != sizeof(want))
+			err(1, "looking at the store");
+		ok = !memcmp(got + (size_t)i * DMT_BLOCK, want, sizeof(want));
+	}
+	free(got);
+	return ok;
+}
+
+static bool all_hits(const struct dmt *t, uint64_t misses)
+{
+	return dmt_counter(t->name, DMT_MISSES) == misses;
+}
+
+TEST_F(runs, blocks_that_follow_each_other_are_one_remap)
+{
+	struct dmt *t = &self->t;
+
+	NEEDS_TRACEFS();
+	ASSERT_TRUE(push(t, 0, 100, BLOCKS / 2, RW));
+	ASSERT_TRUE(push(t, BLOCKS / 2, 100 + BLOCKS / 2, BLOCKS / 2, RW));
+	EXPECT_EQ(BLOCKS, dmt_counter(t->name, DMT_REMAPS));
+	fill_store(t, 100, BLOCKS);
+	EXPECT_TRUE(reads(t, 0, 100, 256));
+	EXPECT_TRUE(reads(t, 500, 600, 24));
+	EXPECT_TRUE(reads(t, BLOCKS - 1, 100 + BLOCKS - 1, 1));
+	EXPECT_TRUE(all_hits(t, 0));
+	EXPECT_EQ(BLOCKS / RUN, drop_all(self));
+	EXPECT_EQ(BLOCKS, dmt_counter(t->name, DMT_EVICTIONS));
+}
+
+TEST_F(runs, in_whatever_order_they_come)
+{
+	struct dmt *t = &self->t;
+	static const unsigned int steps[] = { 511, 37, 255 };
+	unsigned int i;
+
+	NEEDS_TRACEFS();
+	for (i = 0; i < 3; i++) {
+		ASSERT_TRUE(push_shuffled(t, RUN, 77, RUN, steps[i]));
+		EXPECT_EQ(RUN, dmt_counter(t->name, DMT_REMAPS));
+		EXPECT_EQ(1, drop_all(self));
+	}
+}
+
+TEST_F(runs, answers_become_runs_too)
+{
+	struct dmt *t = &self->t;
+	unsigned int i;
+	uint32_t id;
+
+	NEEDS_TRACEFS();
+	for (i = 0; i < 64; i++) {
+		struct dmt_map map = dmt_plain(&t->store, i, i + 9, RW);
+		struct dmt_io *io = dmt_io(t->fd, DMT_READ,
+					   (uint64_t)i * DMT_BLOCK, DMT_BLOCK,
+					   0);
+
+		id = dmt_expect_request(t->ctl, i, RO);
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+		EXPECT_EQ(0, dmt_io_result(io));
+	}
+	EXPECT_EQ(1, drop_all(self));
+}
+
+TEST_F(runs, not_what_differs)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map other = dmt_plain(&t->origin, 6, 16, RW);
+
+	NEEDS_TRACEFS();
+	/* A hole, another place, another device, other rights. */
+	ASSERT_TRUE(push(t, 1, 11, 7, RW));
+	EXPECT_EQ(7, drop_all(self));
+	ASSERT_TRUE(push(t, 0, 10, 7, RW) && push(t, 7, 18, 1, RW));
+	EXPECT_EQ(8, drop_all(self));
+	ASSERT_TRUE(push(t, 0, 10, 8, RW));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &other));
+	EXPECT_EQ(8, drop_all(self));
+	ASSERT_TRUE(push(t, 0, 10, 7, RW) && push(t, 7, 17, 1, RO));
+	EXPECT_EQ(8, drop_all(self));
+	/* One after the other, but not from a multiple of eight on. */
+	ASSERT_TRUE(push(t, 4, 10, 8, RW));
+	EXPECT_EQ(8, drop_all(self));
+	ASSERT_TRUE(push(t, 4, 10, 12, RW));
+	EXPECT_EQ(5, drop_all(self));
+}
+
+TEST_F(runs, one_block_changes_and_the_others_stay)
+{
+	struct dmt *t = &self->t;
+	const uint64_t block = RUN + 300;
+
+	NEEDS_TRACEFS();
+	fill_store(t, 0, 2 * BLOCKS);
+	ASSERT_TRUE(push(t, RUN, 700, RUN, RW));
+	ASSERT_TRUE(push(t, block, 3000, 1, RW));
+	EXPECT_EQ(RUN, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_TRUE(reads(t, RUN, 700, 300));
+	EXPECT_TRUE(reads(t, block, 3000, 1));
+	EXPECT_TRUE(reads(t, block + 1, 701 + 300, RUN - 301));
+	EXPECT_TRUE(all_hits(t, 0));
+	/* Back again: all of it is one. */
+	ASSERT_TRUE(push(t, block, 700 + 300, 1, RW));
+	EXPECT_TRUE(reads(t, RUN, 700, RUN));
+	EXPECT_EQ(1, drop_all(self));
+	/* Seven of each smaller size, and it. */
+	ASSERT_TRUE(push(t, RUN, 700, RUN, RW) && push(t, block, 9, 1, RW));
+	EXPECT_EQ(3 * 7 + 1, drop_all(self));
+}
+
+TEST_F(runs, one_block_is_invalidated_and_the_others_stay)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map = dmt_plain(&t->store, 0, 3000, RW);
+	struct dmt_io *io;
+	uint64_t block;
+	uint32_t id;
+
+	fill_store(t, 0, 2 * BLOCKS);
+	for (block = 0; block < RUN; block += 73) {
+		ASSERT_TRUE(push(t, 0, 700, RUN, RW));
+		ASSERT_EQ(0, dmt_invalidate(t->ctl, 33, block));
+		ASSERT_TRUE(dmt_expect_status(t->ctl, 33,
+					      DM_USERSPACE_INVAL_COMPLETE));
+		EXPECT_EQ(RUN - 1, dmt_counter(t->name, DMT_REMAPS));
+		if (block)
+			EXPECT_TRUE(reads(t, 0, 700, (unsigned int)block));
+		EXPECT_TRUE(reads(t, block + 1, 701 + block,
+				  (unsigned int)(RUN - 1 - block)));
+		ASSERT_TRUE(dmt_silent(t->ctl));
+		io = dmt_io(t->fd, DMT_READ, block * DMT_BLOCK, DMT_BLOCK, 0);
+		id = dmt_expect_request(t->ctl, block, RO);
+		ASSERT_NE(0, id);
+		map.block = block;
+		ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+		EXPECT_EQ(0, dmt_io_result(io));
+		EXPECT_TRUE(reads(t, block, 3000, 1));
+	}
+}
+
+/* The first write to a block of a snapshot, a few hundred times. */
+TEST_F(runs, blocks_of_a_read_only_run_are_copied_on_write)
+{
+	struct dmt *t = &self->t;
+	unsigned int i;
+	uint64_t block;
+
+	for (i = 0; i < RUN; i++) {
+		struct dmt_map map = dmt_plain(&t->origin, i, i, RO);
+
+		dmt_disk_fill(&t->origin, i, DMT_ORIGIN);
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	}
+	for (i = 0, block = 0; i < RUN; i += 3, block = (block + 165) % RUN) {
+		struct dmt_map cow = dmt_cow(t, block, block, RW);
+		/* A part of the block: the rest of it is copied. */
+		struct dmt_io *io = dmt_io(t->fd, DMT_WRITE, block * DMT_BLOCK,
+					   512, 8);
+		uint32_t id = dmt_expect_request(t->ctl, block, RW);
+
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, dmt_map(t->ctl, id, &cow));
+		EXPECT_EQ(0, dmt_io_result(io));
+		ASSERT_TRUE(dmt_silent(t->ctl));
+	}
+	for (i = 0; i < RUN; i++) {
+		unsigned char got[DMT_BLOCK], want[DMT_BLOCK];
+
+		ASSERT_TRUE(dmt_disk_has(&t->origin, i, DMT_ORIGIN));
+		dmt_pattern(want, sizeof(want), i, DMT_ORIGIN);
+		ASSERT_EQ(DMT_BLOCK, pread(t->store.fd, got, sizeof(got),
+					   (off_t)i * DMT_BLOCK));
+		/* 165 and 512 have no divisor in common: which were written. */
+		if (!memcmp(got + 512, want + 512, DMT_BLOCK - 512))
+			EXPECT_NE(0, memcmp(got, want, 512));
+	}
+	EXPECT_EQ(RUN, dmt_counter(t->name, DMT_REMAPS));
+}
+
+TEST_F(runs, no_place_is_reused_while_a_run_is_read)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map = dmt_plain(&t->store, 17, 900, RW);
+	struct dmt_io *io;
+
+	fill_store(t, 0, 64);
+	ASSERT_TRUE(push(t, 0, 0, 64, RW));
+	dmt_gate_shut(&self->gate);
+	io = dmt_io(t->fd, DMT_READ, 0, 64 * DMT_BLOCK, 0);
+	ASSERT_TRUE(dmt_counts(t->name, DMT_HITS, 1));
+	/* What is being read was one run; it is not any more, and then again. */
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 4, 17));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_FALSE(dmt_io_done(io));
+	dmt_gate_open(&self->gate);
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 4, DM_USERSPACE_INVAL_COMPLETE));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+TEST_HARNESS_MAIN
