@@ -746,6 +746,12 @@ static inline sector_t dmu_block_sectors(const struct dmu_space *space)
 	return (sector_t)1 << space->block_shift;
 }
 
+/* Hits look at the flags, too: pairs with the acquire in the map function. */
+static inline void dmu_remap_flag(struct dmu_remap *remap, u8 flag)
+{
+	smp_store_release(&remap->flags, remap->flags | flag);
+}
+
 /* Sector of its device where a block that a remap covers begins. */
 static inline sector_t dmu_remap_dst(const struct dmu_space *space,
 				     const struct dmu_remap *remap, u64 block)

@@ -123,9 +123,8 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 		return;
 	}
 	if (dmu_bios_write(bios))
-		remap->flags |= DMU_WROTE;
-	/* Pairs with the acquire in the map function. */
-	smp_store_release(&remap->flags, remap->flags | DMU_READY);
+		dmu_remap_flag(remap, DMU_WROTE);
+	dmu_remap_flag(remap, DMU_READY);
 	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
 	dmu_space_relieve(space);
 	dmu_remap_merge(space, bucket, remap);
@@ -139,7 +138,7 @@ static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
 		return;
 	}
 	if (dmu_bios_write(bios))
-		remap->flags |= DMU_WROTE;
+		dmu_remap_flag(remap, DMU_WROTE);
 	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
 }
 

@@ -291,7 +291,7 @@ static void change_serve(struct dmu_change *c, bool hold)
 	dmu_bios_serve(&c->waiting, c->m.dst_sector, c->m.dst, hold ? c : NULL);
 	if (c->remap) {
 		if (wrote)
-			c->remap->flags |= DMU_WROTE;
+			dmu_remap_flag(c->remap, DMU_WROTE);
 		return;
 	}
 	/* There is no remap to tell, when it goes, that there was this I/O. */
@@ -313,8 +313,8 @@ static void change_release(struct dmu_change *c)
 		return;
 	c->remap = NULL;
 	remap->change = NULL;
-	/* A hit must find the copy done; pairs with the map function. */
-	smp_store_release(&remap->flags, remap->flags | DMU_READY);
+	/* A hit must find the copy done. */
+	dmu_remap_flag(remap, DMU_READY);
 	dmu_space_relieve(c->space);
 	dmu_remap_merge(c->space, c->bucket, remap);
 }

@@ -416,7 +416,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 		hlist_for_each_entry_safe(remap, next, &chains->head[i], node) {
 			if (!remap_idle(bucket, remap))
 				continue;
-			if (!all && remap->recent) {
+			if (!all && READ_ONCE(remap->recent)) {
 				WRITE_ONCE(remap->recent, 0);
 				continue;
 			}
