@@ -280,7 +280,7 @@ enum dmu_request_state {
  * @block: fixed
  * @bios: they wait; one of them lends the memory this lives in (bucket lock)
  * @id: (space->lock, as all below)
- * @seq: its age; the id is its low half
+ * @seq: its age; the id is its low bits
  * @queue: in the list that @state names
  * @state: see there
  * @since: SENT: when it was, in jiffies

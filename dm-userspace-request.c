@@ -19,7 +19,18 @@ module_param(max_requests, uint, 0644);
 MODULE_PARM_DESC(max_requests,
 		 "Blocks of each key that daemons are asked for at a time; more wait for these");
 
+static unsigned int id_bits = 32;
+module_param(id_bits, uint, 0444);
+MODULE_PARM_DESC(id_bits,
+		 "Width of ids, 13 to 32: how soon they begin anew; for tests only");
+
 /* --- ids ------------------------------------------------------------------ */
+
+/* Tests could not wait for 2^32 requests. */
+static u32 id_mask(void)
+{
+	return U32_MAX >> (32 - clamp(id_bits, 13U, 32U));
+}
 
 static struct hlist_head *id_chain(struct dmu_space *space, u32 id)
 {
@@ -48,14 +59,15 @@ struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value)
  * dmu_id_new() - the next id that nobody has
  * @space: of the key, locked
  *
- * Return: a number whose low half is the id, never 0, and which tells the age.
+ * Return: a number whose low bits are the id, never 0, and which tells the age.
  */
 u64 dmu_id_new(struct dmu_space *space)
 {
+	u32 id;
+
 	do {
-		space->last_seq++;
-	} while (!(u32)space->last_seq ||
-		 dmu_id_find(space, (u32)space->last_seq));
+		id = ++space->last_seq & id_mask();
+	} while (!id || dmu_id_find(space, id));
 	return space->last_seq;
 }
 
@@ -68,11 +80,14 @@ u64 dmu_id_new(struct dmu_space *space)
  */
 u64 dmu_id_age(struct dmu_space *space, u32 id)
 {
-	u64 seq = (space->last_seq & ~(u64)U32_MAX) | id;
+	u64 mask = id_mask();
+	u64 seq = (space->last_seq & ~mask) | id;
 
+	if (id > mask)
+		return 0;
 	if (seq <= space->last_seq)
 		return seq;
-	return seq > U32_MAX ? seq - (1ULL << 32) : 0;
+	return seq > mask ? seq - mask - 1 : 0;
 }
 
 /**
@@ -140,7 +155,8 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 	case DMU_REQUEST_UNREAD:
 		if (!request->id.id) {
 			request->seq = dmu_id_new(space);
-			dmu_id_add(space, &request->id, (u32)request->seq);
+			dmu_id_add(space, &request->id,
+				   request->seq & id_mask());
 			list_add_tail(&request->queue, &space->unread);
 			trace_dmu_request_queued(space, request->block,
 						 request->id.id,

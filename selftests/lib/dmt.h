@@ -220,6 +220,7 @@ void dmt_log_take(int fd, char *buf, size_t len);
 long dmt_module_refs(void);
 int dmt_module_remove(void);
 int dmt_module_insert(void);
+int dmt_module_insert_with(const char *params);
 const void *dmt_module_file(size_t *len);
 unsigned int dmt_controls(void);
 unsigned int dmt_workers(void);

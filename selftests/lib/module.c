@@ -81,14 +81,19 @@ const void *dmt_module_file(size_t *len)
 	return p;
 }
 
-/* As insmod does: 0 or a negative errno. */
-int dmt_module_insert(void)
+/* As insmod does, with these parameters: 0 or a negative errno. */
+int dmt_module_insert_with(const char *params)
 {
 	int fd = module_open();
-	int r = syscall(SYS_finit_module, fd, "", 0) ? -errno : 0;
+	int r = syscall(SYS_finit_module, fd, params, 0) ? -errno : 0;
 
 	close(fd);
 	return r;
+}
+
+int dmt_module_insert(void)
+{
+	return dmt_module_insert_with("");
 }
 
 /* As rmmod does: -EWOULDBLOCK where somebody uses it. */
