@@ -418,6 +418,7 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	struct dmu_target *target = ti->private;
 	struct dmu_bio *pb = dmu_bio(bio);
 	int rw = bio_data_dir(bio);
+	bool polled = false;
 	bool hit;
 	int r;
 
@@ -425,6 +426,7 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	pb->sector = bio->bi_iter.bi_sector;
 	if (unlikely(!usual)) {
 		pb->flight = NULL;
+		polled = bio->bi_opf & REQ_POLLED;
 		r = map_unusual(target, bio);
 		if (r != MAP_GO_ON)
 			return r;
@@ -437,6 +439,13 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 		return likely(usual) ? DM_MAPIO_REMAPPED :
 				       map_hit_unusual(target, bio);
 	dmu_flight_leave(pb->flight);
+	/*
+	 * Polled I/O that is told to come again is told so by device-mapper's
+	 * worker, too late for whoever polls to wait instead: it would never be
+	 * asked for. Let it wait; its submitter does not sleep for it.
+	 */
+	if (unlikely(polled))
+		bio->bi_opf &= ~REQ_NOWAIT;
 	return map_miss(target, bio);
 }
 
