@@ -46,8 +46,8 @@ static uint32_t after(uint32_t id)
 
 /*
  * Let blocks [@from, DMT_BLOCKS) be asked for, and fail them all. Returns the
- * highest id, or 0 where one was not the next of those that @taken does not
- * hold; @last is the id before the first, and becomes the last.
+ * highest id, or 0 where one was not the next that is not in @taken; @last is
+ * the id before the first, and becomes the last.
  */
 static uint32_t ask_for_many(const struct dmt *t, uint64_t from,
 			     const uint32_t taken[2], uint32_t *last)
@@ -153,7 +153,7 @@ TEST_F_TIMEOUT(ids, tell_which_answer_is_older, 120)
 	struct dmt_map young = dmt_plain(&t->store, 0, 3, RW);
 	struct dmt_map late = dmt_plain(&t->store, 0, 4, RW);
 	struct dmt_io *read, *failed, *write;
-	uint32_t old, older, id, last = 0;
+	uint32_t older, id, last = 0, taken[2] = { 0 };
 
 	/* Close to the last one, but before it. */
 	while (last < LAST - 2 * DMT_BLOCKS)
@@ -164,9 +164,10 @@ TEST_F_TIMEOUT(ids, tell_which_answer_is_older, 120)
 	ASSERT_EQ(0, dmt_fail(t->ctl, older));
 	EXPECT_EQ(-EIO, dmt_io_result(failed));
 	read = dmt_begin_read(t, 0);
-	last = old = dmt_expect_request(t->ctl, 0, RO);
-	ASSERT_LT(older, old);
-	ASSERT_TRUE(go_round(t, 1, (uint32_t[2]){ old }, &last));
+	taken[0] = dmt_expect_request(t->ctl, 0, RO);
+	ASSERT_LT(older, taken[0]);
+	last = taken[0];
+	ASSERT_TRUE(go_round(t, 1, taken, &last));
 	write = dmt_begin_write(t, 0, 2);
 	id = dmt_expect_request(t->ctl, 0, RW);
 	ASSERT_NE(0, id);
@@ -175,7 +176,7 @@ TEST_F_TIMEOUT(ids, tell_which_answer_is_older, 120)
 	EXPECT_EQ(0, dmt_io_result(write));
 
 	/* Of one that is outstanding still, and of one that is no longer. */
-	ASSERT_EQ(0, dmt_map(t->ctl, old, &late));
+	ASSERT_EQ(0, dmt_map(t->ctl, taken[0], &late));
 	EXPECT_EQ(0, dmt_io_result(read));
 	ASSERT_EQ(0, dmt_map(t->ctl, older, &late));
 	EXPECT_EQ(0, dmt_write_block(t->fd, 0, 3));

@@ -19,6 +19,9 @@
 
 #define SYSFS "/sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*"
 
+#define LOAD \
+	"modprobe -q sd_mod; modprobe -q scsi_debug dif=1 dix=1 dev_size_mb=8 delay=0"
+
 /**
  * @able: there is such a disk
  * @disk: of scsi_debug, with tags
@@ -83,8 +86,7 @@ FIXTURE_SETUP(integrity)
 {
 	char params[128];
 
-	self->able = run("modprobe -q sd_mod; modprobe -q scsi_debug dif=1 dix=1 dev_size_mb=8 delay=0") &&
-		     disk_find(&self->disk);
+	self->able = run(LOAD) && disk_find(&self->disk);
 	if (!self->able)
 		return;
 	snprintf(params, sizeof(params), "tags-ours 4096 %u:%u",
@@ -140,6 +142,7 @@ TEST_F_TIMEOUT(integrity, of_data_that_moved_is_checked_below, 60)
 {
 	struct dmt_map map = { .flags = RW, .dst = &self->disk,
 			       .src = &self->disk };
+	uint8_t want[DMT_BLOCK];
 	struct dmt_io *io;
 	int ctl;
 
@@ -159,12 +162,8 @@ TEST_F_TIMEOUT(integrity, of_data_that_moved_is_checked_below, 60)
 	io = dmt_io(self->ours, DMT_READ, 15 * DMT_BLOCK, DMT_BLOCK, 0);
 	EXPECT_EQ(0, dmt_io_wait(io));
 	/* Which holds what block 5 was given. */
-	{
-		uint8_t want[DMT_BLOCK];
-
-		dmt_pattern(want, sizeof(want), 5, 2);
-		EXPECT_EQ(0, memcmp(want, dmt_io_buf(io), DMT_BLOCK));
-	}
+	dmt_pattern(want, sizeof(want), 5, 2);
+	EXPECT_EQ(0, memcmp(want, dmt_io_buf(io), DMT_BLOCK));
 	dmt_io_free(io);
 	close(ctl);
 }
