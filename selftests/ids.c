@@ -205,9 +205,9 @@ TEST_F_TIMEOUT(ids, are_delivered_again_in_the_order_of_their_age, 120)
 		uint32_t id = dmt_expect_request(t->ctl, b, RO);
 
 		last = after(last);
-		EXPECT_EQ(last, id);
+		ASSERT_EQ(last, id);
 		if (b < DMT_BLOCKS / 2)
-			EXPECT_EQ(ids[b], id);
+			ASSERT_EQ(ids[b], id);
 		ids[b] = id;
 	}
 	EXPECT_GT(ids[0], ids[DMT_BLOCKS - 1]);
