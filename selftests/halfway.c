@@ -2,6 +2,8 @@
 /*
  * The module's start fails half-way, at one of the allocations that it makes: it
  * leaves nothing behind, and the next attempt succeeds.
+ *
+ *	DMT_SECONDS=n halfway
  */
 #define _GNU_SOURCE
 #include "lib/brief.h"
@@ -172,9 +174,10 @@ static bool fails_well(unsigned int n, bool *failed)
 	return !left && !r && !dmt_module_left();
 }
 
-TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 150)
+TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 280)
 {
-	time_t until = time(NULL) + SECONDS;
+	const char *seconds = getenv("DMT_SECONDS");
+	time_t until = time(NULL) + (seconds ? atoi(seconds) : SECONDS);
 	unsigned int nr, i, left, failures = 0;
 	bool failed;
 
