@@ -112,6 +112,21 @@ FIXTURE(polled)
 	void *buf;
 };
 
+/*
+ * Give each block of a disk its memory: null_blk would ask for it where it is
+ * polled, and must not sleep.
+ */
+static void disk_write_all(const struct dmt_disk *disk)
+{
+	uint8_t *zero = calloc(1, disk->bytes);
+
+	if (!zero ||
+	    pwrite(disk->loop, zero, disk->bytes, 0) != (ssize_t)disk->bytes ||
+	    fsync(disk->loop))
+		err(1, "%s", disk->name);
+	free(zero);
+}
+
 static int device(const char *name, const char *type, const char *params)
 {
 	int fd;
@@ -148,6 +163,7 @@ FIXTURE_SETUP(polled)
 		self->able = false;
 	if (!self->able)
 		return;
+	disk_write_all(&self->disk);
 	snprintf(params, sizeof(params), "polled-ours 4096 %u:%u",
 		 major(self->disk.dev), minor(self->disk.dev));
 	self->ours = device("polled-ours", "userspace", params);
