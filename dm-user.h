@@ -577,6 +577,9 @@ void dmu_invalidate(struct dmu_invalidation *inv);
 bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidation_go_on(struct dmu_invalidation *inv);
 void dmu_peer_verdict(struct dmu_invalidation *inv);
+bool dmu_news_gather(struct dmu_space *space);
+void dmu_news_tell(struct dmu_space *space);
+void dmu_gather_work(struct work_struct *work);
 void dmu_peer_put(struct dmu_peer *peer);
 
 /* --- space: all that tables with one key share ----------------------------- */
@@ -633,6 +636,8 @@ struct dmu_counters {
  * @nr_owed: changes that wait for an ack
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
+ * @gathering: news of held I/O wait for more of them (@lock; read without it)
+ * @gather: ends that
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
  * @hand: bucket at which recycling goes on
@@ -686,6 +691,8 @@ struct dmu_space {
 
 	atomic_t copying;
 	atomic_long_t nr_remaps;
+	bool gathering;
+	struct delayed_work gather;
 	mempool_t remap_pool;
 	mempool_t change_pool;
 	atomic_t hand;

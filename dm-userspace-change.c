@@ -72,15 +72,20 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 /* Tell the daemon that I/O is held, unless it has been told. */
 static void change_tell(struct dmu_change *c)
 {
+	bool later = false;
+
 	if (c->told)
 		return;
 	c->told = true;
 	spin_lock(&c->space->lock);
 	trace_dmu_sync_held(c->space, c->m.block, c->id.id);
-	if (c->owner)
+	if (c->owner) {
 		list_add_tail(&c->news, &c->owner->news);
+		later = dmu_news_gather(c->space);
+	}
 	spin_unlock(&c->space->lock);
-	dmu_space_wake(c->space);
+	if (!later)
+		dmu_space_wake(c->space);
 }
 
 /* --- states ------------------------------------------------------------------ */

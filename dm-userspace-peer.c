@@ -130,6 +130,57 @@ void dmu_peer_close(struct dmu_peer *peer)
 	dmu_peer_put(peer);
 }
 
+/* --- news of held I/O -------------------------------------------------------- */
+
+/**
+ * dmu_news_gather() - may a daemon be told later that I/O is held?
+ * @space: of the key, locked
+ *
+ * While blocks are copied more of such news are to come, and a daemon that hears
+ * of all at once makes their metadata safe with one commit. But none waits for
+ * longer than a tick.
+ */
+bool dmu_news_gather(struct dmu_space *space)
+{
+	lockdep_assert_held(&space->lock);
+	if (!space->gathering && atomic_read(&space->copying)) {
+		WRITE_ONCE(space->gathering, true);
+		queue_delayed_work(space->wq, &space->gather, 1);
+	}
+	return space->gathering;
+}
+
+/**
+ * dmu_news_tell() - tell what has been gathered
+ * @space: of the key
+ *
+ * Context: process.
+ */
+void dmu_news_tell(struct dmu_space *space)
+{
+	if (!READ_ONCE(space->gathering))
+		return;
+	spin_lock_irq(&space->lock);
+	WRITE_ONCE(space->gathering, false);
+	spin_unlock_irq(&space->lock);
+	dmu_space_wake(space);
+}
+
+/* A tick has passed since the first of them. */
+void dmu_gather_work(struct work_struct *work)
+{
+	dmu_news_tell(container_of(to_delayed_work(work), struct dmu_space,
+				   gather));
+}
+
+static bool news_wait(struct dmu_peer *peer)
+{
+	return !list_empty_careful(&peer->news) &&
+	       !READ_ONCE(peer->space->gathering);
+}
+
+/* --- what it is told --------------------------------------------------------- */
+
 /**
  * dmu_peer_readable() - is there something to tell a daemon?
  * @peer: its connection
@@ -138,7 +189,7 @@ void dmu_peer_close(struct dmu_peer *peer)
  */
 bool dmu_peer_readable(struct dmu_peer *peer)
 {
-	return !list_empty_careful(&peer->news) ||
+	return news_wait(peer) ||
 	       !list_empty_careful(&peer->verdicts) ||
 	       dmu_notice_waits(peer) ||
 	       !list_empty_careful(&peer->space->unread);
@@ -170,7 +221,7 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 		return true;
 	}
 	c = list_first_entry_or_null(&peer->news, struct dmu_change, news);
-	if (c) {
+	if (c && !peer->space->gathering) {
 		list_move_tail(&c->news, &peer->telling);
 		event->type = DMU_EVENT_SYNC;
 		event->id = c->id.id;

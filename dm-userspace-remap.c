@@ -289,7 +289,7 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 
 	for (i = 0; i < DMU_RUN_SIZES; i++)
 		nr += bucket->nr_of[i];
-	if (nr > 1U << bits && !bucket->crowded && bits < DMU_MAX_CHAIN_BITS) {
+	if (nr > 2U << bits && !bucket->crowded && bits < DMU_MAX_CHAIN_BITS) {
 		WRITE_ONCE(bucket->crowded, true);
 		dmu_space_kick(space);
 	}

@@ -226,6 +226,7 @@ static void space_release_work(struct work_struct *work)
 
 	dmu_shrink_stop(space);
 	cancel_delayed_work_sync(&space->expiry);
+	cancel_delayed_work_sync(&space->gather);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
 	destroy_workqueue(space->wq);
@@ -272,6 +273,7 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	INIT_WORK(&space->work, space_work);
 	INIT_WORK(&space->copy_work, space_copy_work);
 	INIT_DELAYED_WORK(&space->expiry, dmu_expiry_work);
+	INIT_DELAYED_WORK(&space->gather, dmu_gather_work);
 	INIT_WORK(&space->release_work, space_release_work);
 }
 

@@ -639,13 +639,15 @@ TEST_F(dm, misspelt_messages_are_refused_with_the_reason_and_change_nothing)
 
 /* --- max_remaps -------------------------------------------------------------------- */
 
+/* With rights that alternate: each is a remap, and none is part of a run. */
 static int push(const struct dmt *t, uint64_t from, uint64_t to)
 {
 	uint64_t block;
 	int r = 0;
 
 	for (block = from; block < to && !r; block++) {
-		struct dmt_map map = dmt_plain(&t->origin, block, block, RO);
+		struct dmt_map map = dmt_plain(&t->origin, block, block,
+					       block % 2 ? RO : RW);
 
 		r = dmt_map(t->ctl, 0, &map);
 	}
