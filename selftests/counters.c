@@ -263,8 +263,10 @@ static void *count_answers(void *arg)
 	ssize_t n;
 
 	while ((n = dmt_read_msg(c->fd, &msg)) > 0) {
-		struct dmt_map map = dmt_plain(c->disk, msg.request.org_block,
-					       msg.request.org_block, RW);
+		uint64_t block = msg.request.org_block;
+		/* None is to become part of a run. */
+		struct dmt_map map = dmt_plain(c->disk, block, block,
+					       block % 2 ? RO : RW);
 
 		if (msg.header.msg_type != DM_USERSPACE_MAP_BLOCK_REQ)
 			break;
