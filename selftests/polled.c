@@ -274,14 +274,16 @@ TEST_F_TIMEOUT(polled, io_ends_or_is_refused_as_dm_linear_does, 60)
 	dmt_pattern(self->buf, DMT_BLOCK, 1, 2);
 	r = ring_do(&self->ring, IORING_OP_WRITE, self->linear, self->buf,
 		    DMT_BLOCK, 0);
-	EXPECT_EQ(variant->polls ? (int)DMT_BLOCK : -EOPNOTSUPP, r);
+	/* A disk that cannot be polled is not; newer kernels refuse to try. */
+	EXPECT_TRUE(r == DMT_BLOCK || (!variant->polls && r == -EOPNOTSUPP));
 	EXPECT_EQ(r, ring_do(&self->ring, IORING_OP_WRITE, self->ours,
 			     self->buf, DMT_BLOCK, DMT_BLOCK));
 	EXPECT_EQ(r == DMT_BLOCK, holds(self, 7, 1, 2));
 	memset(self->buf, 0, DMT_BLOCK);
 	EXPECT_EQ(r, ring_do(&self->ring, IORING_OP_READ, self->ours,
 			     self->buf, DMT_BLOCK, DMT_BLOCK));
-	EXPECT_EQ(variant->polls ? 2 : 0, dmt_counter("polled-ours", DMT_HITS));
+	EXPECT_EQ(r == DMT_BLOCK ? 2 : 0,
+		  dmt_counter("polled-ours", DMT_HITS));
 }
 
 TEST_F_TIMEOUT(polled, io_that_waits_for_a_daemon_ends, 60)
