@@ -46,6 +46,7 @@
 #define DMU_RUN_BITS		3	/* a remap covers 1, 8, 64 or 512 blocks */
 #define DMU_RUN_SIZES		4
 #define DMU_MAX_RUN_BITS	(DMU_RUN_BITS * (DMU_RUN_SIZES - 1))
+#define DMU_LEFT		8	/* neighbours that do not wait for each other */
 #define DMU_MIN_BLOCK_SIZE	512
 #define DMU_MAX_BLOCK_SIZE	SZ_1G
 #define DMU_MAX_KEY		255
@@ -198,7 +199,8 @@ struct dmu_chains {
  * @chains: remaps by block
  * @requests: struct dmu_request.node
  * @changes: struct dmu_change.node, latest first
- * @left: epoch, for READ and for WRITE, in which a remap last left the bucket
+ * @left: epoch, for READ and for WRITE, in which a remap last left, of an eighth
+ *	of the bucket's blocks
  * @recycled: highest stamp of a remap that was recycled
  * @nr_of: remaps in @chains, by the size of their runs
  */
@@ -209,10 +211,16 @@ struct dmu_bucket {
 	struct dmu_chains __rcu *chains;
 	struct hlist_head requests;
 	struct hlist_head changes;
-	u64 left[2];
+	u64 left[DMU_LEFT][2];
 	u64 recycled;
 	unsigned int nr_of[DMU_RUN_SIZES];
 } ____cacheline_aligned_in_smp;
+
+/* When a remap of this block, or of one that shares its fate, last left. */
+static inline u64 *dmu_left(struct dmu_bucket *bucket, u64 block)
+{
+	return bucket->left[block % DMU_LEFT];
+}
 
 int dmu_remap_cache_init(void);
 void dmu_remap_cache_exit(void);
@@ -232,6 +240,8 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap);
 void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
 		      struct dmu_remap *remap);
+void dmu_left_note(struct dmu_space *space, struct dmu_bucket *bucket,
+		   u64 block, bool writes);
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old);
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -249,7 +259,7 @@ void dmu_remaps_trim(struct dmu_space *space);
 
 void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
 		     struct dmu_remap *remap);
-void dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
+bool dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
 		   const struct dmu_remap *run, u64 block);
 
 /* --- request: a block that waits for a daemon ----------------------------- */

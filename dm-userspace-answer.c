@@ -56,7 +56,8 @@ static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
 {
 	return !(m->flags & (DMU_COPY | DMU_SYNC)) &&
 	       dmu_flight_passed(&space->flight[WRITE],
-				 max(bucket->left[WRITE], space->death)) &&
+				 max(dmu_left(bucket, m->block)[WRITE],
+				     space->death)) &&
 	       !dmu_change_copying(bucket, m->block, false);
 }
 
@@ -97,8 +98,7 @@ static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 		return;
 	}
 	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
-	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
-	bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+	dmu_left_note(space, bucket, m->block, true);
 }
 
 static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -255,8 +255,8 @@ void dmu_invalidation_go_on(struct dmu_invalidation *inv)
 		list_add_tail(&inv->node, &c->invalidations);
 		return;
 	}
-	inv->left_read = inv->bucket->left[READ];
-	inv->wait.seq = inv->bucket->left[WRITE];
+	inv->left_read = dmu_left(inv->bucket, inv->block)[READ];
+	inv->wait.seq = dmu_left(inv->bucket, inv->block)[WRITE];
 	inv->wait.fn = inval_writes_back;
 	if (dmu_flight_wait(&space->flight[WRITE], &inv->wait))
 		inval_writes_back(&inv->wait);

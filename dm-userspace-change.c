@@ -148,7 +148,8 @@ static void change_flight_passed(struct dmu_wait *wait)
 /* Wait for earlier writes, now that earlier copies are over. */
 static void change_drain(struct dmu_change *c)
 {
-	c->wait.seq = max(c->bucket->left[WRITE], c->space->death);
+	c->wait.seq = max(dmu_left(c->bucket, c->m.block)[WRITE],
+			  c->space->death);
 	c->wait.fn = change_flight_passed;
 	if (dmu_flight_passed(&c->space->flight[WRITE], c->wait.seq)) {
 		change_drained(c);
@@ -300,8 +301,7 @@ static void change_serve(struct dmu_change *c, bool hold)
 		return;
 	}
 	/* There is no remap to tell, when it goes, that there was this I/O. */
-	c->bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
-	c->bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+	dmu_left_note(space, c->bucket, c->m.block, true);
 }
 
 /* The mapping is usable, and nothing need be held any more. */

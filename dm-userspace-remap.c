@@ -228,6 +228,25 @@ static void remap_free_rcu(struct rcu_head *rcu)
 	dmu_space_relieve(space);
 }
 
+/* Nobody finds it any more; some may be looking at it. */
+static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		   struct dmu_remap *remap)
+{
+	unsigned int size = remap->run_bits / DMU_RUN_BITS;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_del_rcu(&remap->node);
+	if (!--bucket->nr_of[size])
+		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
+	atomic_long_dec(&space->nr_remaps);
+}
+
+static void free_unhashed(struct dmu_space *space, struct dmu_remap *remap)
+{
+	*space_of_unhashed(remap) = space;
+	call_rcu(&remap->rcu, remap_free_rcu);
+}
+
 /**
  * dmu_remap_unhash() - a remap is not found any more
  * @space: of the key
@@ -239,25 +258,58 @@ static void remap_free_rcu(struct rcu_head *rcu)
 void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
 		      struct dmu_remap *remap)
 {
-	unsigned int size = remap->run_bits / DMU_RUN_BITS;
-
-	lockdep_assert_held(&bucket->lock);
-	hlist_del_rcu(&remap->node);
-	if (!--bucket->nr_of[size])
-		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
-	atomic_long_dec(&space->nr_remaps);
-	*space_of_unhashed(remap) = space;
-	call_rcu(&remap->rcu, remap_free_rcu);
+	unhash(space, bucket, remap);
+	free_unhashed(space, remap);
 }
 
-/* Note when a remap left: whoever reuses its place waits for what used it. */
-static void remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
-			struct dmu_remap *remap)
+/**
+ * dmu_left_note() - note when a place of a block was last used
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @block: of the mapped device; no look-up finds the place any more
+ * @writes: it may have been written to
+ *
+ * What used it counts in the epoch that is current now, or in an earlier one.
+ */
+void dmu_left_note(struct dmu_space *space, struct dmu_bucket *bucket,
+		   u64 block, bool writes)
 {
-	bucket->left[READ] = dmu_flight_stamp(&space->flight[READ]);
-	if (remap->flags & (DMU_WR | DMU_WROTE))
-		bucket->left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
-	dmu_remap_unhash(space, bucket, remap);
+	u64 *left = dmu_left(bucket, block);
+
+	left[READ] = dmu_flight_stamp(&space->flight[READ]);
+	if (writes)
+		left[WRITE] = dmu_flight_stamp(&space->flight[WRITE]);
+}
+
+/* One of @blocks ends here: whoever reuses its place waits for what used it. */
+static void remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
+			struct dmu_remap *remap, u64 block, u64 blocks)
+{
+	bool writes = remap->flags & (DMU_WR | DMU_WROTE);
+	unsigned int i;
+
+	unhash(space, bucket, remap);
+	for (i = 0; i < min_t(u64, blocks, DMU_LEFT); i++)
+		dmu_left_note(space, bucket, block + i, writes);
+	free_unhashed(space, remap);
+}
+
+static void remap_leave_whole(struct dmu_space *space,
+			      struct dmu_bucket *bucket,
+			      struct dmu_remap *remap)
+{
+	remap_leave(space, bucket, remap, remap->block,
+		    1ULL << remap->run_bits);
+}
+
+/* It leaves, and what a run says of other blocks stays, as far as it can. */
+static void remap_leave_one(struct dmu_space *space, struct dmu_bucket *bucket,
+			    struct dmu_remap *remap, u64 block)
+{
+	if (!remap->run_bits || dmu_run_break(space, bucket, remap, block))
+		remap_leave(space, bucket, remap, block, 1);
+	else
+		remap_leave_whole(space, bucket, remap);
 }
 
 /**
@@ -307,11 +359,9 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old)
 {
-	if (old && old->run_bits)
-		dmu_run_break(space, bucket, old, remap->block);
 	dmu_remap_hash(space, bucket, remap);
 	if (old)
-		remap_leave(space, bucket, old);
+		remap_leave_one(space, bucket, old, remap->block);
 	remaps_more(space, bucket);
 }
 
@@ -325,13 +375,8 @@ void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap, u64 block)
 {
-	bool run = remap->run_bits;
-
-	if (run)
-		dmu_run_break(space, bucket, remap, block);
-	remap_leave(space, bucket, remap);
-	if (run)
-		remaps_more(space, bucket);
+	remap_leave_one(space, bucket, remap, block);
+	remaps_more(space, bucket);
 }
 
 /**
@@ -377,7 +422,7 @@ static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 	for (i = 0; i < 1U << chains->bits; i++)
 		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
 			if (remap->dev == dev && remap->flags & DMU_READY)
-				remap_leave(space, bucket, remap);
+				remap_leave_whole(space, bucket, remap);
 	spin_unlock_irq(&bucket->lock);
 }
 
@@ -424,7 +469,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 			trace_dmu_remap_evicted(space, remap->block,
 						dmu_remap_id(remap));
 			blocks += 1UL << remap->run_bits;
-			remap_leave(space, bucket, remap);
+			remap_leave_whole(space, bucket, remap);
 			if (++done == nr)
 				break;
 		}

@@ -112,7 +112,7 @@ void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
 		remap = merge_once(space, bucket, remap);
 }
 
-static void keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
+static bool keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
 		      const struct dmu_remap *run, u64 block, unsigned int bits)
 {
 	struct dmu_remap *part = remap_like(space, run, block, bits);
@@ -121,9 +121,10 @@ static void keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
 		bucket->recycled = max(bucket->recycled, run->stamp);
 		this_cpu_add(space->counters->evictions, 1UL << bits);
 		trace_dmu_remap_evicted(space, block, 0);
-		return;
+		return false;
 	}
 	dmu_remap_hash(space, bucket, part);
+	return true;
 }
 
 /**
@@ -132,19 +133,24 @@ static void keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
  * @bucket: of the block, locked
  * @run: is about to leave; still found until then
  * @block: one that it covers
+ *
+ * Return: false where some of it could not be kept, for lack of memory.
  */
-void dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
+bool dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
 		   const struct dmu_remap *run, u64 block)
 {
 	unsigned int bits = run->run_bits, i;
 	u64 first = run->block;
+	bool whole = true;
 
 	while (bits) {
 		bits -= DMU_RUN_BITS;
 		for (i = 0; i < NEIGHBOURS; i++)
 			if (first + ((u64)i << bits) != (block >> bits) << bits)
-				keep_part(space, bucket, run,
-					  first + ((u64)i << bits), bits);
+				whole &= keep_part(space, bucket, run,
+						   first + ((u64)i << bits),
+						   bits);
 		first = (block >> bits) << bits;
 	}
+	return whole;
 }
