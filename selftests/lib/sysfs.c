@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 static FILE *dev_file(dev_t dev, const char *what, const char *mode)
 {
@@ -113,4 +114,18 @@ void dmt_param_set(const char *name, unsigned int value)
 
 	if (fprintf(f, "%u\n", value) < 0 || fclose(f))
 		errx(1, "cannot write the parameter %s", name);
+}
+
+/**
+ * dmt_often() - how often something is to be done
+ * @times: as often, on a kernel that does nothing else
+ *
+ * Return: an eighth of @times on one that looks for mistakes.
+ */
+unsigned int dmt_often(unsigned int times)
+{
+	bool slow = !access("/proc/lockdep_stats", F_OK) ||
+		    !access("/sys/kernel/debug/kcsan", F_OK);
+
+	return slow ? (times + 7) / 8 : times;
 }

@@ -33,4 +33,7 @@ dev_t dmt_dev_of(int fd);
 unsigned int dmt_param_get(const char *name);
 void dmt_param_set(const char *name, unsigned int value);
 
+/* How often to do something: so often, or an eighth of that where it takes long. */
+unsigned int dmt_often(unsigned int times);
+
 #endif /* DMT_SYSFS_H */
