@@ -64,6 +64,17 @@ lint: ; selftests/check lint
 ## unit: unit tests of the library, the daemon and the policies
 unit: ; selftests/check unit
 
+# KVER is another kernel's only where somebody has said so.
+BENCH_KVER := $(if $(filter file,$(origin KVER)),,$(KVER))
+
+## bench: count what I/O costs, beside the peers (KVER=; installs what it needs)
+bench:
+	selftests/bench/bench $(BENCH_KVER)
+
+## bench-quick: the same with a part of the I/O
+bench-quick:
+	selftests/bench/bench --quick $(BENCH_KVER)
+
 ## shell: a shell in a VM, with the module loaded (KERNEL=6.1, 6.12 or a bzImage)
 shell:
 	selftests/shell $(KERNEL)
@@ -82,4 +93,4 @@ help:
 	@echo "Another kernel:     make KVER=6.1.0-56-amd64"
 
 .PHONY: all module tools install demo check debug-kernel check-debug check-kcsan drill \
-	lint unit shell clean help
+	lint unit bench bench-quick shell clean help
