@@ -179,17 +179,12 @@ struct dmu_remap {
 	};
 };
 
-/**
- * struct dmu_chains - hash chains of one bucket; replaced as a whole to grow
- * @rcu: after it was replaced
- * @bits: there are 1 << @bits of them
- * @head: each chain
+/*
+ * Hash chains of one bucket; replaced as a whole to grow. This is no structure but
+ * the address of an array of chains, with the logarithm of their number in its low
+ * bits: with a header beside it the array would take twice its room.
  */
-struct dmu_chains {
-	struct rcu_head rcu;
-	unsigned int bits;
-	struct hlist_head head[];
-};
+struct dmu_chains;
 
 /**
  * struct dmu_bucket - a 256th of all blocks, by windows as large as a run can be
@@ -763,9 +758,10 @@ static inline sector_t dmu_block_sectors(const struct dmu_space *space)
 	return (sector_t)1 << space->block_shift;
 }
 
-/* Hits look at the flags, too: pairs with the acquire in the map function. */
+/* Its bucket is locked, but hits look at the flags, too. */
 static inline void dmu_remap_flag(struct dmu_remap *remap, u8 flag)
 {
+	/* Pairs with the acquire in the map function. */
 	smp_store_release(&remap->flags, remap->flags | flag);
 }
 

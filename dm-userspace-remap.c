@@ -47,12 +47,24 @@ void dmu_remap_cache_exit(void)
 	kmem_cache_destroy(remap_cache);
 }
 
-static struct hlist_head *chain_of(struct dmu_chains *chains, u64 block,
+#define CHAIN_BITS_MASK 31UL /* kmalloc() aligns the smallest array to that */
+
+static unsigned int chain_bits(const struct dmu_chains *chains)
+{
+	return (unsigned long)chains & CHAIN_BITS_MASK;
+}
+
+static struct hlist_head *chain_heads(const struct dmu_chains *chains)
+{
+	return (struct hlist_head *)((unsigned long)chains & ~CHAIN_BITS_MASK);
+}
+
+static struct hlist_head *chain_of(const struct dmu_chains *chains, u64 block,
 				   unsigned int run_bits)
 {
 	u32 hash = hash_64(block >> run_bits, 32);
 
-	return &chains->head[hash & ((1U << chains->bits) - 1)];
+	return &chain_heads(chains)[hash & ((1U << chain_bits(chains)) - 1)];
 }
 
 /**
@@ -335,7 +347,7 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 /* There are more than before: has the bucket, or the cache, become too full? */
 static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 {
-	unsigned int bits = chains_of(bucket)->bits;
+	unsigned int bits = chain_bits(chains_of(bucket));
 	unsigned long max = READ_ONCE(space->max_remaps);
 	unsigned int i, nr = 0;
 
@@ -419,8 +431,8 @@ static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 	spin_lock_irq(&bucket->lock);
 	dmu_changes_purge(bucket, dev);
 	chains = chains_of(bucket);
-	for (i = 0; i < 1U << chains->bits; i++)
-		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
+	for (i = 0; i < 1U << chain_bits(chains); i++)
+		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
 			if (remap->dev == dev && remap->flags & DMU_READY)
 				remap_leave_whole(space, bucket, remap);
 	spin_unlock_irq(&bucket->lock);
@@ -457,8 +469,8 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 
 	spin_lock_irq(&bucket->lock);
 	chains = chains_of(bucket);
-	for (i = 0; i < 1U << chains->bits && done < nr; i++) {
-		hlist_for_each_entry_safe(remap, next, &chains->head[i], node) {
+	for (i = 0; i < 1U << chain_bits(chains) && done < nr; i++) {
+		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node) {
 			if (!remap_idle(bucket, remap))
 				continue;
 			if (!all && READ_ONCE(remap->recent)) {
@@ -569,12 +581,15 @@ void dmu_shrink_stop(struct dmu_space *space)
 
 static struct dmu_chains *chains_alloc(unsigned int bits)
 {
-	struct dmu_chains *chains;
+	struct hlist_head *heads;
 
-	chains = kvzalloc(struct_size(chains, head, 1UL << bits), GFP_NOIO);
-	if (chains)
-		chains->bits = bits;
-	return chains;
+	BUILD_BUG_ON((sizeof(*heads) << DMU_MIN_CHAIN_BITS) <= CHAIN_BITS_MASK);
+	BUILD_BUG_ON(DMU_MAX_CHAIN_BITS > CHAIN_BITS_MASK);
+	heads = kvcalloc(1UL << bits, sizeof(*heads), GFP_NOIO);
+	if (!heads)
+		return NULL;
+	WARN_ON_ONCE((unsigned long)heads & CHAIN_BITS_MASK);
+	return (struct dmu_chains *)((unsigned long)heads | bits);
 }
 
 static void grow_bucket(struct dmu_bucket *bucket)
@@ -586,24 +601,25 @@ static void grow_bucket(struct dmu_bucket *bucket)
 
 	/* Only the worker replaces chains. */
 	old = rcu_dereference_raw(bucket->chains);
-	new = chains_alloc(old->bits + 1);
+	new = chains_alloc(chain_bits(old) + 1);
 	spin_lock_irq(&bucket->lock);
 	/* Without memory the chains stay long, until the next remap comes. */
 	WRITE_ONCE(bucket->crowded, false);
 	if (new) {
-		for (i = 0; i < 1U << old->bits; i++) {
-			hlist_for_each_entry_safe(remap, next, &old->head[i],
+		for (i = 0; i < 1U << chain_bits(old); i++) {
+			hlist_for_each_entry_safe(remap, next, &chain_heads(old)[i],
 						  node) {
 				hlist_del_rcu(&remap->node);
 				hlist_add_head_rcu(&remap->node,
-						   chain_of(new, remap->block, remap->run_bits));
+						   chain_of(new, remap->block,
+							    remap->run_bits));
 			}
 		}
 		rcu_assign_pointer(bucket->chains, new);
 	}
 	spin_unlock_irq(&bucket->lock);
 	if (new)
-		kvfree_rcu(old, rcu);
+		kvfree_rcu_mightsleep(chain_heads(old));
 }
 
 /**
@@ -626,7 +642,7 @@ static void buckets_free(struct dmu_space *space)
 	unsigned int i;
 
 	for (i = 0; i < DMU_BUCKETS; i++)
-		kvfree(rcu_dereference_raw(space->buckets[i].chains));
+		kvfree(chain_heads(rcu_dereference_raw(space->buckets[i].chains)));
 	kvfree(space->buckets);
 }
 
@@ -691,8 +707,8 @@ static void bucket_empty(struct dmu_space *space, struct dmu_bucket *bucket)
 
 	hlist_for_each_entry_safe(change, next, &bucket->changes, node)
 		mempool_free(change, &space->change_pool);
-	for (i = 0; i < 1U << chains->bits; i++) {
-		hlist_for_each_entry_safe(remap, next, &chains->head[i], node)
+	for (i = 0; i < 1U << chain_bits(chains); i++) {
+		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
 			mempool_free(remap, &space->remap_pool);
 		cond_resched();
 	}
