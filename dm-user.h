@@ -150,7 +150,7 @@ static inline void dmu_flight_leave(struct percpu_ref *ref)
  * @node: in a chain of its bucket (bucket lock; read under RCU)
  * @block: the first; fixed while published, like @dst_sector, @dev and @run_bits
  * @dst_sector: sector of @dev where it begins
- * @dev: the device, resolved in each bio's own table
+ * @dev: the device, resolved in each bio's own table; 0: it reads as zeroes
  * @flags: DMU_RD, DMU_WR, DMU_PUSHED fixed; DMU_READY, DMU_WROTE (bucket lock)
  * @recent: used since the clock hand last came by; set by hits without a lock
  * @run_bits: it covers 1 << @run_bits blocks, and @block is a multiple of that
@@ -317,6 +317,7 @@ struct dmu_request {
  * @target: the rest is written on the slow path only
  * @since: when it came to the slow path, in jiffies
  * @came_back: it has been at a device: restore it before it is issued again
+ * @zeroes: a read that is to find zeroes when it is completed
  * @flags: bi_flags as device-mapper gave them
  * @opf: bi_opf likewise
  * @iter: bi_iter likewise
@@ -329,6 +330,7 @@ struct dmu_bio {
 	struct dmu_target *target;
 	unsigned long since;
 	bool came_back;
+	bool zeroes;
 	unsigned short flags;
 	blk_opf_t opf;
 	struct bvec_iter iter;
@@ -862,12 +864,12 @@ static inline struct block_device *dmu_target_bdev(const struct dmu_target *targ
 	return NULL;
 }
 
-/* Can a copy be made on the devices of this target? */
+/* Can a copy be made, or zeroes be written, on the devices of this target? */
 static inline bool dmu_target_copies(const struct dmu_target *target,
 				     const struct dmu_mapping *m)
 {
-	return target->writable && dmu_target_bdev(target, m->src) &&
-	       dmu_target_bdev(target, m->dst);
+	return target->writable && dmu_target_bdev(target, m->dst) &&
+	       (!m->src || dmu_target_bdev(target, m->src));
 }
 
 #endif /* DM_USER_H */

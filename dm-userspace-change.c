@@ -171,17 +171,18 @@ static void mapping_inherit(struct dmu_mapping *m,
 			    const struct dmu_change *failed)
 {
 	const struct dmu_mapping *old = &failed->m;
-	sector_t src = old->block << failed->space->block_shift;
 
 	if (!(old->flags & DMU_COPY) || failed->copied)
 		return;
 	if (m->flags & DMU_COPY) {
-		if (m->src == old->dst && old->dst_sector == src)
-			m->src = old->src;
-	} else if (m->dst == old->dst && m->dst_sector == old->dst_sector) {
-		m->flags |= DMU_COPY;
-		m->src = old->src;
+		if (m->src != old->dst || m->src_sector != old->dst_sector)
+			return;
+	} else if (m->dst != old->dst || m->dst_sector != old->dst_sector) {
+		return;
 	}
+	m->flags |= DMU_COPY;
+	m->src = old->src;
+	m->src_sector = old->src_sector;
 }
 
 static bool same_place(const struct dmu_mapping *a, const struct dmu_mapping *b)
@@ -482,10 +483,10 @@ bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m)
 	/* The next daemon may have lent the place meanwhile: nothing is safe. */
 	if (c->state == DMU_CHANGE_ASK)
 		return false;
-	if (m->flags & DMU_COPY &&
-	    (!(c->m.flags & DMU_COPY) || c->m.src != m->src))
-		return false;
-	return true;
+	if (!(m->flags & DMU_COPY))
+		return true;
+	return c->m.flags & DMU_COPY && c->m.src == m->src &&
+	       c->m.src_sector == m->src_sector;
 }
 
 /**

@@ -31,12 +31,14 @@ static_assert(sizeof(struct dmu_msg_invalidate_map) == 8);
 static_assert(sizeof(struct dmu_msg_extensions) == 8);
 static_assert(sizeof(struct dmu_msg_report) == 24);
 static_assert(sizeof(struct dmu_msg_discard) == 16);
+static_assert(sizeof(struct dmu_msg_run_request) == 16);
+static_assert(sizeof(struct dmu_msg_run_response) == 56);
 
 #define DMU_KERNEL_FLAGS (DMU_FLAG_VALID | DMU_FLAG_INUSE | DMU_FLAG_WAITING)
 #define DMU_DAEMON_FLAGS (DMU_FLAG_RD | DMU_FLAG_WR | DMU_FLAG_COPY_FIRST | \
 			  DMU_FLAG_TEMPORARY | DMU_FLAG_SYNC)
 
-#define DMU_EXTENSIONS (DMU_EXT_REPORTS | DMU_EXT_DISCARD)
+#define DMU_EXTENSIONS (DMU_EXT_REPORTS | DMU_EXT_DISCARD | DMU_EXT_RUNS)
 
 #define DMU_MAX_OUT (sizeof(struct dmu_msg_header) + \
 		     sizeof(struct dmu_msg_report))
@@ -156,6 +158,30 @@ static size_t put_discard(u8 *to, const struct dmu_event *event)
 			   sizeof(payload));
 }
 
+/* How many events from this one on ask for blocks that follow each other? */
+static unsigned int run_of(const struct dmu_event *event, unsigned int nr)
+{
+	unsigned int n = 1;
+
+	while (n < nr && event[n].type == DMU_EVENT_REQUEST &&
+	       event[n].block == event->block + n &&
+	       event[n].id == event->id + n && event[n].write == event->write)
+		n++;
+	return n;
+}
+
+static size_t put_run(u8 *to, const struct dmu_event *event, unsigned int nr)
+{
+	struct dmu_msg_run_request payload = {
+		.block = event->block,
+		.count = nr,
+		.flags = DMU_FLAG_RD | (event->write ? DMU_FLAG_WR : 0),
+	};
+
+	return put_message(to, DM_USERSPACE_MAP_RUN_REQ, event->id, &payload,
+			   sizeof(payload));
+}
+
 static size_t put_event(u8 *to, const struct dmu_event *event)
 {
 	struct dmu_msg_map_request request = { .org_block = event->block };
@@ -177,6 +203,22 @@ static size_t put_event(u8 *to, const struct dmu_event *event)
 	request.flags = DMU_FLAG_RD | (event->write ? DMU_FLAG_WR : 0);
 	return put_message(to, DM_USERSPACE_MAP_BLOCK_REQ, event->id, &request,
 			   sizeof(request));
+}
+
+static size_t put_events(struct dmu_file *file, unsigned int nr)
+{
+	const struct dmu_event *event = file->events;
+	bool runs = READ_ONCE(file->peer->wants) & DMU_WANTS_RUNS;
+	unsigned int n;
+	size_t len = 0;
+
+	for (; nr; nr -= n, event += n) {
+		n = runs && event->type == DMU_EVENT_REQUEST ?
+		    run_of(event, nr) : 1;
+		len += n > 1 ? put_run(file->out + len, event, n) :
+			       put_event(file->out + len, event);
+	}
+	return len;
 }
 
 static u32 kernel_version(void)
@@ -227,14 +269,12 @@ static ssize_t read_events(struct dmu_file *file, char __user *buf,
 {
 	size_t one = READ_ONCE(file->peer->wants) ? DMU_MAX_OUT : DMU_MIN_OUT;
 	unsigned int max = clamp_t(size_t, count / one, 1, DMU_CHUNK);
-	unsigned int i, nr;
+	unsigned int nr;
 	size_t len;
 
 again:
-	len = 0;
 	nr = dmu_peer_take(file->peer, file->events, max);
-	for (i = 0; i < nr; i++)
-		len += put_event(file->out + len, &file->events[i]);
+	len = put_events(file, nr);
 	if (len > count && nr > 1) {
 		/* It has only just said that it wants notices. */
 		dmu_peer_untake(file->peer, file->events, nr);
@@ -356,7 +396,8 @@ static int get_extensions(struct dmu_file *file, u32 id, const void *payload)
 	msg->bits &= DMU_EXTENSIONS;
 	dmu_peer_want(file->peer,
 		      (msg->bits & DMU_EXT_REPORTS ? DMU_WANTS_REPORTS : 0) |
-		      (msg->bits & DMU_EXT_DISCARD ? DMU_WANTS_DISCARDS : 0));
+		      (msg->bits & DMU_EXT_DISCARD ? DMU_WANTS_DISCARDS : 0) |
+		      (msg->bits & DMU_EXT_RUNS ? DMU_WANTS_RUNS : 0));
 	reply_send(file, reply);
 	return 0;
 }
@@ -392,6 +433,7 @@ static u8 parse_flags(u32 flags)
 
 static int get_map_response(struct dmu_file *file, u32 id, const void *payload)
 {
+	unsigned int shift = file->peer->space->block_shift;
 	struct dmu_mapping m = {};
 	struct dmu_msg_map_response msg;
 	int r;
@@ -405,10 +447,53 @@ static int get_map_response(struct dmu_file *file, u32 id, const void *payload)
 	r = parse_device(msg.dst_maj, msg.dst_min, &m.dst);
 	if (!r && m.flags & DMU_COPY)
 		r = parse_device(msg.src_maj, msg.src_min, &m.src);
+	/* No device is a thing of runs. */
+	if (!r && (!m.dst || (m.flags & DMU_COPY && !m.src)))
+		r = -ENODEV;
 	if (!r)
-		r = parse_place(msg.new_block, msg.offset,
-				file->peer->space->block_shift, &m.dst_sector);
-	return r ?: dmu_peer_map(file->peer, &m);
+		r = parse_place(msg.new_block, msg.offset, shift,
+				&m.dst_sector);
+	/* It is -ERANGE then that the mapped device has no such block. */
+	m.src_sector = m.block << shift;
+	return r ?: dmu_peer_map(file->peer, &m, 1);
+}
+
+/* Nothing, of a run that is all zeroes or copied from them, is on no device. */
+static int parse_run(const struct dmu_msg_run_response *msg,
+		     unsigned int shift, struct dmu_mapping *m)
+{
+	bool zero = msg->flags & DMU_FLAG_ZERO;
+	int r;
+
+	r = parse_device(msg->dst_maj, msg->dst_min, &m->dst);
+	if (!r && m->flags & DMU_COPY)
+		r = parse_device(msg->src_maj, msg->src_min, &m->src);
+	if (r)
+		return r;
+	if (zero != !m->dst)
+		return zero ? -EINVAL : -ENODEV;
+	/* So that what follows each other is seen to do so. */
+	m->dst_sector = zero ? m->block << shift : msg->dst_sector;
+	m->src_sector = m->src ? msg->src_sector : 0;
+	return 0;
+}
+
+static int get_run_response(struct dmu_file *file, u32 id, const void *payload)
+{
+	struct dmu_msg_run_response msg;
+	struct dmu_mapping m = {};
+	int r;
+
+	if (!(READ_ONCE(file->peer->wants) & DMU_WANTS_RUNS))
+		return -EINVAL;
+	memcpy(&msg, payload, sizeof(msg));
+	if (msg.flags & ~(DMU_DAEMON_FLAGS | DMU_KERNEL_FLAGS | DMU_FLAG_ZERO))
+		return -EINVAL;
+	m.block = msg.block;
+	m.id = msg.id_of_req;
+	m.flags = parse_flags(msg.flags);
+	r = parse_run(&msg, file->peer->space->block_shift, &m);
+	return r ?: dmu_peer_map(file->peer, &m, msg.count);
 }
 
 static int get_map_failed(struct dmu_file *file, u32 id, const void *payload)
@@ -454,6 +539,9 @@ static const struct {
 	},
 	[DM_USERSPACE_MAP_BLOCK_RESP] = {
 		sizeof(struct dmu_msg_map_response), get_map_response
+	},
+	[DM_USERSPACE_MAP_RUN_RESP] = {
+		sizeof(struct dmu_msg_run_response), get_run_response
 	},
 	[DM_USERSPACE_MAP_FAILED] = {
 		sizeof(struct dmu_msg_map_response), get_map_failed

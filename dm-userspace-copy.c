@@ -69,7 +69,7 @@ static bool copy_begin(struct dmu_change *c, struct list_head *parked,
 	c->copier = dmu_target_pin(space, &c->m);
 	if (c->copier) {
 		from->bdev = dmu_target_bdev(c->copier, c->m.src);
-		from->sector = c->m.block << space->block_shift;
+		from->sector = c->m.src_sector;
 		to->bdev = dmu_target_bdev(c->copier, c->m.dst);
 		to->sector = c->m.dst_sector;
 		from->count = c->len;
@@ -105,8 +105,12 @@ void dmu_copies_start(struct dmu_space *space)
 			continue;
 		atomic_inc(&space->copying);
 		trace_dmu_copy_begin(space, c->m.block, c->m.id);
-		dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0, change_copied,
-			       c);
+		if (from.bdev)
+			dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0,
+				       change_copied, c);
+		else
+			dm_kcopyd_zero(space->kcopyd, 1, &to, 0, change_copied,
+				       c);
 	}
 	spin_lock_irq(&space->lock);
 	list_splice(&parked, &space->copies);

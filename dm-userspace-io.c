@@ -49,8 +49,14 @@ static unsigned int remap_goes_on(struct dmu_space *space,
 	return sectors;
 }
 
+enum hit {
+	HIT_MISS,
+	HIT_PLACE,
+	HIT_ZEROES,	/* there is no device to send it to */
+};
+
 /* Send a bio where its remap says, if that is known. Context: RCU. */
-static bool map_hit(struct dmu_target *target, struct bio *bio, int rw)
+static enum hit map_hit(struct dmu_target *target, struct bio *bio, int rw)
 {
 	struct dmu_space *space = target->space;
 	sector_t sector = bio->bi_iter.bi_sector;
@@ -61,10 +67,10 @@ static bool map_hit(struct dmu_target *target, struct bio *bio, int rw)
 
 	remap = dmu_remap_lookup(space, sector >> space->block_shift);
 	if (!remap_usable(remap, rw))
-		return false;
+		return HIT_MISS;
 	bdev = dmu_target_bdev(target, remap->dev);
-	if (unlikely(!bdev))
-		return false;
+	if (unlikely(!bdev) && remap->dev)
+		return HIT_MISS;
 	remap_use(remap);
 	offset = sector - (remap->block << space->block_shift);
 	left = (dmu_block_sectors(space) << remap->run_bits) - offset;
@@ -73,10 +79,12 @@ static bool map_hit(struct dmu_target *target, struct bio *bio, int rw)
 		if (left < sectors)
 			dm_accept_partial_bio(bio, left);
 	}
+	this_cpu_inc(space->counters->hits);
+	if (unlikely(!bdev))
+		return HIT_ZEROES;
 	bio->bi_iter.bi_sector = remap->dst_sector + offset;
 	bio_set_dev(bio, bdev);
-	this_cpu_inc(space->counters->hits);
-	return true;
+	return HIT_PLACE;
 }
 
 /* --- I/O: everything else ------------------------------------------------------- */
@@ -116,6 +124,7 @@ static void bio_note(struct dmu_target *target, struct bio *bio)
 	pb->target = target;
 	pb->since = jiffies;
 	pb->came_back = false;
+	pb->zeroes = false;
 	pb->flags = bio->bi_flags;
 	pb->opf = bio->bi_opf;
 	pb->iter = bio->bi_iter;
@@ -151,6 +160,11 @@ static int bio_aim(struct bio *bio, sector_t dst_sector, dev_t dev,
 	struct block_device *bdev = dmu_target_bdev(target, dev);
 	blk_status_t status;
 
+	if (!dev) {
+		pb->zeroes = true;
+		dmu_space_done(space, bio, BLK_STS_OK);
+		return DM_MAPIO_SUBMITTED;
+	}
 	if (!bdev) {
 		DMERR_LIMIT("%s: device %u:%u of a block is not in this table",
 			    space->key, MAJOR(dev), MINOR(dev));
@@ -419,7 +433,7 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	struct dmu_bio *pb = dmu_bio(bio);
 	int rw = bio_data_dir(bio);
 	bool polled = false;
-	bool hit;
+	enum hit hit;
 	int r;
 
 	pb->change = NULL;
@@ -435,10 +449,15 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 	pb->flight = dmu_flight_enter(&target->space->flight[rw]);
 	hit = map_hit(target, bio, rw);
 	rcu_read_unlock();
-	if (likely(hit))
+	if (likely(hit == HIT_PLACE))
 		return likely(usual) ? DM_MAPIO_REMAPPED :
 				       map_hit_unusual(target, bio);
 	dmu_flight_leave(pb->flight);
+	if (hit == HIT_ZEROES) {
+		pb->flight = NULL;
+		zero_fill_bio(bio);
+		return bio_finish(bio, BLK_STS_OK);
+	}
 	/*
 	 * Polled I/O that is told to come again is told so by device-mapper's
 	 * worker, too late for whoever polls to wait instead: it would never be

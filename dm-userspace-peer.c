@@ -7,6 +7,7 @@
  * what it passes on with dmu_peer_begin() and dmu_peer_end().
  */
 #include "dm-userspace-trace.h"
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 static void peer_release(struct kref *refs)
@@ -398,39 +399,89 @@ out:
 	return r;
 }
 
-/**
- * dmu_peer_map() - a daemon says where a block lives
- * @peer: its connection
- * @mapping: what it says
- *
- * Context: between dmu_peer_begin() and dmu_peer_end(); may sleep for memory
- * where nobody had asked.
- * Return: 0; -EINVAL where it makes no sense; -ENODEV for a device that the key
- * does not have; -ERANGE outside a device; -ENOMEM only where nobody had asked.
- */
-int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping)
+/* One block; it has been looked at whether that can be true. */
+static int map_block(struct dmu_peer *peer, struct dmu_mapping *m, sector_t len)
 {
 	struct dmu_space *space = peer->space;
-	struct dmu_mapping m = *mapping;
-	struct dmu_remap *remap = NULL;
 	struct dmu_change *change = NULL;
-	sector_t len;
+	struct dmu_remap *remap = NULL;
 	int r;
 
-	if (m.flags & DMU_SYNC && !m.id)
-		return -EINVAL;
-	r = dmu_space_check(space, &m, &len);
-	if (r)
-		return r;
-	r = peer_answer(peer, &m, len, &remap, &change);
+	r = peer_answer(peer, m, len, &remap, &change);
 	if (r == -EAGAIN) {
 		remap = dmu_remap_alloc(space, false);
 		change = dmu_change_alloc(space, false);
 		r = remap && change ?
-		    peer_answer(peer, &m, len, &remap, &change) : -ENOMEM;
+		    peer_answer(peer, m, len, &remap, &change) : -ENOMEM;
 	}
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);
+	return r;
+}
+
+/* The i-th block of a run. */
+static struct dmu_mapping mapping_at(const struct dmu_space *space,
+				     const struct dmu_mapping *first, u64 i)
+{
+	struct dmu_mapping m = *first;
+
+	m.block += i;
+	m.dst_sector += i << space->block_shift;
+	m.src_sector += i << space->block_shift;
+	if (m.id)
+		m.id += i;
+	return m;
+}
+
+/* Do the numbers of a run begin anew before its end? */
+static bool run_wraps(const struct dmu_space *space,
+		      const struct dmu_mapping *first, u64 count)
+{
+	const u64 more = count - 1;
+	const unsigned int shift = space->block_shift;
+
+	return more > U64_MAX >> shift || more > U64_MAX - first->block ||
+	       more << shift > U64_MAX - first->dst_sector ||
+	       more << shift > U64_MAX - first->src_sector ||
+	       (first->id && more > U32_MAX - first->id);
+}
+
+/**
+ * dmu_peer_map() - a daemon says where blocks live
+ * @peer: its connection
+ * @mapping: what it says of the first one; the i-th has an id, and places, that
+ *	are by i, and i blocks, further on
+ * @count: how many
+ *
+ * Context: between dmu_peer_begin() and dmu_peer_end(); may sleep for memory
+ * where nobody had asked.
+ * Return: 0; -EINVAL where it makes no sense; -ENODEV for a device that the key
+ * does not have; -ERANGE outside a device; -ENOMEM only where nobody had asked;
+ * -EINTR where the daemon is being killed. It ends at the first block that this is
+ * true of; those before have been mapped.
+ */
+int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
+		 u64 count)
+{
+	struct dmu_space *space = peer->space;
+	struct dmu_mapping m;
+	sector_t len;
+	int r = 0;
+	u64 i;
+
+	if (mapping->flags & DMU_SYNC && !mapping->id)
+		return -EINVAL;
+	if (!count)
+		return -EINVAL;
+	if (run_wraps(space, mapping, count))
+		return -ERANGE;
+	for (i = 0; i < count && !r; i++) {
+		if (i && fatal_signal_pending(current))
+			return -EINTR;
+		m = mapping_at(space, mapping, i);
+		r = dmu_space_check(space, &m, &len) ?: map_block(peer, &m, len);
+		cond_resched();
+	}
 	return r;
 }
 

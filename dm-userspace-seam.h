@@ -28,14 +28,17 @@ struct dmu_peer;
  * struct dmu_mapping - a daemon's answer
  * @block: block of the mapped device
  * @dst_sector: where it begins on the destination, in sectors
- * @dst: destination device
- * @src: with DMU_COPY: where the same block is to be copied from
+ * @src_sector: with DMU_COPY: where it is copied from begins, in sectors
+ * @dst: destination device; 0: it has none and reads as zeroes (not with DMU_WR,
+ *	DMU_COPY or DMU_SYNC)
+ * @src: with DMU_COPY: device to copy from; 0: it is filled with zeroes
  * @id: id of the request answered, or 0
  * @flags: DMU_RD, DMU_WR, DMU_COPY, DMU_TEMPORARY, DMU_SYNC
  */
 struct dmu_mapping {
 	u64 block;
 	sector_t dst_sector;
+	sector_t src_sector;
 	dev_t dst;
 	dev_t src;
 	u32 id;
@@ -53,6 +56,7 @@ enum dmu_event_type {
 /* Extensions that a daemon may ask for. */
 #define DMU_WANTS_REPORTS	BIT(0)
 #define DMU_WANTS_DISCARDS	BIT(1)
+#define DMU_WANTS_RUNS		BIT(2)
 
 enum dmu_report_type {
 	DMU_COPY_FAILED,
@@ -114,7 +118,7 @@ void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
 		     unsigned int nr);
 void dmu_peer_begin(struct dmu_peer *peer);
 void dmu_peer_end(struct dmu_peer *peer);
-int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *m);
+int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *m, u64 count);
 void dmu_peer_fail(struct dmu_peer *peer, u32 id);
 int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id);
 void dmu_peer_sync_done(struct dmu_peer *peer, u32 id);

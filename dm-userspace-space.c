@@ -187,8 +187,11 @@ static void work_bios(struct dmu_space *space)
 	while ((bio = bio_list_pop(&again)))
 		map_again(bio);
 	blk_finish_plug(&plug);
-	while ((bio = bio_list_pop(&done)))
+	while ((bio = bio_list_pop(&done))) {
+		if (dmu_bio(bio)->zeroes && !bio->bi_status)
+			zero_fill_bio(bio);
 		bio_endio(bio);
+	}
 }
 
 static void space_work(struct work_struct *work)
@@ -614,6 +617,26 @@ static bool can_copy(struct dmu_space *space, const struct dmu_mapping *m)
 	return found;
 }
 
+/* A place of zeroes, and a copy of zeroes, are on no device. */
+static int check_copy(struct dmu_space *space, struct dmu_mapping *m,
+		      sector_t len)
+{
+	int r = 0;
+
+	if (m->src)
+		r = check_place(space, m->src, m->src_sector, len);
+	if (!r && !can_copy(space, m))
+		r = -ENODEV;
+	if (r || m->src != m->dst)
+		return r;
+	if (m->src_sector == m->dst_sector)
+		m->flags &= ~DMU_COPY;
+	else if (m->src_sector < m->dst_sector + len &&
+		 m->dst_sector < m->src_sector + len)
+		return -EINVAL;
+	return 0;
+}
+
 /**
  * dmu_space_check() - can a mapping be true?
  * @space: of the key
@@ -622,30 +645,23 @@ static bool can_copy(struct dmu_space *space, const struct dmu_mapping *m)
  *
  * Return: 0; -ERANGE for a block or place outside its device; -ENODEV for a
  * device that no table of the key has, or a copy between two that no table has
- * both of, writable; -EINVAL for a place off the device's logical blocks, or a
- * copy between places that overlap.
+ * both of, writable; -EINVAL for a place off the device's logical blocks, a copy
+ * between places that overlap, or zeroes that are to be written to.
  */
 int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 		    sector_t *len)
 {
-	sector_t src = m->block << space->block_shift;
 	int r;
 
 	r = dmu_space_check_block(space, m->block, len);
-	if (!r)
-		r = check_place(space, m->dst, m->dst_sector, *len);
-	if (r || !(m->flags & DMU_COPY))
+	if (r)
 		return r;
-	r = check_place(space, m->src, src, *len);
-	if (!r && !can_copy(space, m))
-		r = -ENODEV;
-	if (r || m->src != m->dst)
-		return r;
-	if (src == m->dst_sector)
-		m->flags &= ~DMU_COPY;
-	else if (src < m->dst_sector + *len && m->dst_sector < src + *len)
-		return -EINVAL;
-	return 0;
+	if (!m->dst)
+		return m->flags & (DMU_WR | DMU_COPY | DMU_SYNC) ? -EINVAL : 0;
+	r = check_place(space, m->dst, m->dst_sector, *len);
+	if (!r && m->flags & DMU_COPY)
+		r = check_copy(space, m, *len);
+	return r;
 }
 
 /**

@@ -35,9 +35,12 @@
 #define DM_USERSPACE_EXTENSIONS		7 /* daemon asks, kernel answers */
 #define DM_USERSPACE_REPORT		8 /* kernel to daemon: report */
 #define DM_USERSPACE_DISCARD		9 /* kernel to daemon: discard */
+#define DM_USERSPACE_MAP_RUN_REQ	10 /* kernel to daemon: run_request */
+#define DM_USERSPACE_MAP_RUN_RESP	11 /* daemon to kernel: run_response */
 
 #define DMU_EXT_REPORTS		1ULL /* it is told of failures */
 #define DMU_EXT_DISCARD		2ULL /* it is told of discards */
+#define DMU_EXT_RUNS		4ULL /* it is asked for, and may map, runs of blocks */
 
 /* What a report says: dmu_msg_report.report. */
 #define DMU_REPORT_COPY_FAILED	1 /* of COPY_FIRST; it is tried again */
@@ -63,6 +66,7 @@
 #define DMU_FLAG_INUSE		32
 #define DMU_FLAG_SYNC		64  /* hold the I/O until metadata is safe */
 #define DMU_FLAG_WAITING	128
+#define DMU_FLAG_ZERO		256 /* MAP_RUN_RESP only: blocks read as zeroes */
 
 /**
  * struct dmu_msg_header - precedes every message
@@ -181,6 +185,56 @@ struct dmu_msg_report {
 struct dmu_msg_discard {
 	__u64 block;
 	__u64 count;
+};
+
+/**
+ * struct dmu_msg_run_request - MAP_RUN_REQ, kernel to daemon
+ * @block: first block of the mapped device
+ * @count: how many blocks in a row, 2 at least
+ * @flags: as in struct dmu_msg_map_request
+ *
+ * So many requests in one message: that for the i-th block has the header's id
+ * plus i. Each may be answered by a message of its own, or several that follow
+ * each other by one MAP_RUN_RESP.
+ */
+struct dmu_msg_run_request {
+	__u64 block;
+	__u32 count;
+	__u32 flags;
+};
+
+/**
+ * struct dmu_msg_run_response - MAP_RUN_RESP, daemon to kernel
+ * @block: first block of the mapped device
+ * @count: how many blocks in a row
+ * @dst_sector: where the first of them begins on the destination; the others
+ *	follow it
+ * @src_sector: COPY_FIRST only: where the first of them is copied from, likewise
+ * @id_of_req: id of the request for the first; that for the i-th is this plus i; 0
+ *	where nobody asked
+ * @flags: DMU_FLAG_*
+ * @src_maj: COPY_FIRST only: device to copy from; 0:0 fills with zeroes instead
+ * @src_min: minor number of the same
+ * @dst_maj: destination device; 0:0 with ZERO
+ * @dst_min: minor number of the same
+ *
+ * As so many MAP_BLOCK_RESP, one for each block, in their order. At the first that
+ * is refused it ends; those before it have been mapped.
+ *
+ * With ZERO, which goes with RD at most, no device is needed: reads find zeroes,
+ * and a write asks.
+ */
+struct dmu_msg_run_response {
+	__u64 block;
+	__u64 count;
+	__u64 dst_sector;
+	__u64 src_sector;
+	__u32 id_of_req;
+	__u32 flags;
+	__u32 src_maj;
+	__u32 src_min;
+	__u32 dst_maj;
+	__u32 dst_min;
 };
 
 #endif /* _LINUX_DM_USERSPACE_H */
