@@ -148,6 +148,20 @@ void dmu_bio_restore(struct bio *bio)
 }
 
 /*
+ * There is nothing that a write could go to: it may have waited for another
+ * mapping, which zeroes have replaced, and asks now.
+ */
+static void aim_at_zeroes(struct dmu_space *space, struct bio *bio)
+{
+	if (op_is_write(bio_op(bio))) {
+		dmu_space_again(space, bio);
+		return;
+	}
+	dmu_bio(bio)->zeroes = true;
+	dmu_space_done(space, bio, BLK_STS_OK);
+}
+
+/*
  * Aim a bio of the slow path. Its bucket is locked: from here on it counts as
  * being at its device. DM_MAPIO_SUBMITTED where it is over without one.
  */
@@ -161,8 +175,7 @@ static int bio_aim(struct bio *bio, sector_t dst_sector, dev_t dev,
 	blk_status_t status;
 
 	if (!dev) {
-		pb->zeroes = true;
-		dmu_space_done(space, bio, BLK_STS_OK);
+		aim_at_zeroes(space, bio);
 		return DM_MAPIO_SUBMITTED;
 	}
 	if (!bdev) {

@@ -340,6 +340,13 @@ struct answered {
 	struct dmu_change *change;
 };
 
+/* Is it the answer to this request? Nothing can be written to zeroes. */
+static bool answer_fits(const struct dmu_request *request,
+			const struct dmu_mapping *m)
+{
+	return request->block == m->block && (m->dst || !request->write);
+}
+
 /* Context: bucket lock of the block. */
 static int answered_find(struct dmu_space *space, const struct dmu_mapping *m,
 			 struct answered *a)
@@ -349,7 +356,7 @@ static int answered_find(struct dmu_space *space, const struct dmu_mapping *m,
 
 	spin_lock(&space->lock);
 	request = dmu_request_by_id(space, m->id);
-	if (request && request->block != m->block) {
+	if (request && !answer_fits(request, m)) {
 		r = -EINVAL;
 	} else if (request) {
 		a->asked = true;
@@ -446,6 +453,15 @@ static bool run_wraps(const struct dmu_space *space,
 	       (first->id && more > U32_MAX - first->id);
 }
 
+/* A table, or a daemon's death, need not wait for the end of a long run. */
+static void let_others_in(struct dmu_peer *peer)
+{
+	if (!rwsem_is_contended(&peer->space->answers))
+		return;
+	dmu_peer_end(peer);
+	dmu_peer_begin(peer);
+}
+
 /**
  * dmu_peer_map() - a daemon says where blocks live
  * @peer: its connection
@@ -478,6 +494,8 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	for (i = 0; i < count && !r; i++) {
 		if (i && fatal_signal_pending(current))
 			return -EINTR;
+		if (i)
+			let_others_in(peer);
 		m = mapping_at(space, mapping, i);
 		r = dmu_space_check(space, &m, &len) ?: map_block(peer, &m, len);
 		cond_resched();
