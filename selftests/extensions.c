@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define ALL (DMU_EXT_REPORTS | DMU_EXT_DISCARD)
+#define ALL (DMU_EXT_REPORTS | DMU_EXT_DISCARD | DMU_EXT_RUNS)
 #define MAX_REPORTS 64 /* that wait for a daemon */
 
 static int ask(int fd, uint32_t id, uint64_t bits)

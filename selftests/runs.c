@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "lib/fixture.h"
 #include "lib/gate.h"
+#include "lib/run.h"
 #include <err.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -225,6 +226,43 @@ TEST_F(runs, answers_become_runs_too)
 		EXPECT_EQ(0, dmt_io_result(io));
 	}
 	EXPECT_EQ(1, drop_all(self));
+}
+
+TEST_F(runs, one_message_maps_thousands)
+{
+	struct dmt *t = &self->t;
+
+	NEEDS_TRACEFS();
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run(0, BLOCKS, &t->store, 100,
+						    RW)));
+	EXPECT_EQ(BLOCKS, dmt_counter(t->name, DMT_REMAPS));
+	fill_store(t, 100, BLOCKS);
+	EXPECT_TRUE(reads(t, 0, 100, BLOCKS));
+	EXPECT_TRUE(all_hits(t, 0));
+	EXPECT_EQ(BLOCKS / RUN, drop_all(self));
+}
+
+TEST_F(runs, zeroes_follow_each_other)
+{
+	struct dmt *t = &self->t;
+	const uint64_t block = RUN + 300;
+
+	NEEDS_TRACEFS();
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run_zero(0, BLOCKS)));
+	EXPECT_EQ(BLOCKS, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(BLOCKS / RUN, drop_all(self));
+	/* Nothing but zeroes goes on where they end, be it at the same sector. */
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run_zero(0, 4)));
+	ASSERT_TRUE(push(t, 4, 4, 4, RO));
+	EXPECT_EQ(8, drop_all(self));
+	/* The store is empty yet: what is read is all the same. */
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run_zero(0, BLOCKS)));
+	ASSERT_TRUE(push(t, block, 9, 1, RW));
+	EXPECT_TRUE(reads(t, 0, 0, BLOCKS));
+	EXPECT_TRUE(all_hits(t, 0));
+	EXPECT_EQ(BLOCKS / RUN - 1 + 3 * 7 + 1, drop_all(self));
 }
 
 TEST_F(runs, not_what_differs)

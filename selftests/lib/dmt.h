@@ -99,6 +99,8 @@ struct dmt_msg {
 		struct dmu_msg_extensions extensions;
 		struct dmu_msg_report report;
 		struct dmu_msg_discard discard;
+		struct dmu_msg_run_request run_request;
+		struct dmu_msg_run_response run_response;
 		uint8_t bytes[256];
 	} __attribute__((packed));
 } __attribute__((packed));
