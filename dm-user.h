@@ -38,7 +38,7 @@
 #define DM_MSG_PREFIX "userspace"
 
 #define DMU_VERSION_MAJOR	1
-#define DMU_VERSION_MINOR	1
+#define DMU_VERSION_MINOR	2
 #define DMU_VERSION_PATCH	0
 
 #define DMU_BUCKET_BITS		8
