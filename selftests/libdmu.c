@@ -159,7 +159,7 @@ TEST_F(libdmu, opens_by_key_name_and_paths)
 	char path[300];
 
 	ASSERT_EQ(0, dmu_handshake(self->p.dmu, DMT_PATIENCE));
-	EXPECT_EQ(1u << 16 | 1u << 8, dmu_kernel_version(self->p.dmu));
+	EXPECT_EQ(1u << 16 | 2u << 8, dmu_kernel_version(self->p.dmu));
 	EXPECT_EQ(DMT_BLOCK, dmu_block_size(self->p.dmu));
 	EXPECT_EQ(DMT_BLOCKS, dmu_blocks(self->p.dmu));
 	ASSERT_EQ(2, dmu_nr_devices(self->p.dmu));

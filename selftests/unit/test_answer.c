@@ -202,7 +202,7 @@ static void bad_mappings(void **state)
 
 	fake_request(fake, 7, 5, RD);
 	assert_int_equal(dmu_dispatch(fake->dmu), 1);
-	m.flags = 16;
+	m.flags = 64;
 	assert_int_equal(dmu_map(fake->dmu, 7, &m), -EINVAL);
 	assert_int_equal(dmu_push(fake->dmu, &m), -EINVAL);
 	m.flags = DMU_MAP_COPY;

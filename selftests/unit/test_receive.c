@@ -40,8 +40,8 @@ static void send_header(struct fake *fake, uint32_t type, uint32_t len,
 
 static void unknown_type(void **state)
 {
-	send_header(*state, 10, 8, 20);
-	ended(*state, "message type 10 is unknown");
+	send_header(*state, 12, 8, 20);
+	ended(*state, "message type 12 is unknown");
 }
 
 static void type_zero(void **state)
@@ -117,6 +117,26 @@ static void wrong_direction_invalidate(void **state)
 
 	fake_send(*state, &msg, 1);
 	ended(*state, "type 5, which only a daemon sends");
+}
+
+static void wrong_direction_run(void **state)
+{
+	struct dmui_msg msg = { .type = DM_USERSPACE_MAP_RUN_RESP, .id = 1 };
+
+	fake_send(*state, &msg, 1);
+	ended(*state, "type 11, which only a daemon sends");
+}
+
+static void run_unasked(void **state)
+{
+	struct dmui_msg msg = {
+		.type = DM_USERSPACE_MAP_RUN_REQ,
+		.id = 1,
+		.run_request = { .block = 1, .count = 2 },
+	};
+
+	fake_send(*state, &msg, 1);
+	ended(*state, "asks for a run of blocks unasked");
 }
 
 static void request_without_id(void **state)
@@ -204,7 +224,8 @@ static void new_kernel_is_asked(struct fake *fake, uint64_t grants)
 	assert_int_equal(dmu_dispatch(fake->dmu), 1);
 	assert_int_equal(fake_receive(fake, &msg, 1), 1);
 	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
-	assert_true(msg.extensions.bits == (DMU_EXT_REPORTS | DMU_EXT_DISCARD));
+	assert_true(msg.extensions.bits == (DMU_EXT_REPORTS | DMU_EXT_DISCARD |
+					    DMU_EXT_RUNS));
 	msg.extensions.bits = grants;
 	fake_send(fake, &msg, 1);
 	assert_int_equal(dmu_handshake(fake->dmu, 10000), 0);
@@ -315,6 +336,8 @@ int main(void)
 		with_fake(wrong_direction),
 		with_fake(wrong_direction_failed),
 		with_fake(wrong_direction_invalidate),
+		with_fake(wrong_direction_run),
+		with_fake(run_unasked),
 		with_fake(request_without_id),
 		with_fake(status_two_ids),
 		with_fake(status_unknown_code),

@@ -5,8 +5,10 @@
 
 #include "internal.h"
 
+#define COPY_FLAGS (DMU_MAP_COPY | DMU_MAP_COPY_FROM)
 #define MAP_FLAGS \
-	(DMU_MAP_WRITE | DMU_MAP_COPY | DMU_MAP_TEMPORARY | DMU_MAP_SYNC)
+	(DMU_MAP_WRITE | COPY_FLAGS | DMU_MAP_TEMPORARY | DMU_MAP_SYNC | \
+	 DMU_MAP_ZERO)
 
 /**
  * dmui_send_version() - ask the kernel for its version, and write that at once
@@ -73,12 +75,14 @@ static uint32_t wire_flags(unsigned int flags)
 
 	if (flags & DMU_MAP_WRITE)
 		wire |= DMU_FLAG_WR;
-	if (flags & DMU_MAP_COPY)
+	if (flags & COPY_FLAGS)
 		wire |= DMU_FLAG_COPY_FIRST;
 	if (flags & DMU_MAP_TEMPORARY)
 		wire |= DMU_FLAG_TEMPORARY;
 	if (flags & DMU_MAP_SYNC)
 		wire |= DMU_FLAG_SYNC;
+	if (flags & DMU_MAP_ZERO)
+		wire |= DMU_FLAG_ZERO;
 	return wire;
 }
 
@@ -87,7 +91,11 @@ static int check_mapping(struct dmu *dmu, const struct dmu_mapping *m)
 	if (m->flags & ~MAP_FLAGS)
 		return dmui_error(dmu, -EINVAL, "unknown flags %#x",
 				  m->flags & ~MAP_FLAGS);
-	if (m->flags & DMU_MAP_COPY && !m->src)
+	if (m->flags & DMU_MAP_ZERO &&
+	    m->flags & (DMU_MAP_WRITE | COPY_FLAGS | DMU_MAP_SYNC))
+		return dmui_error(dmu, -EINVAL,
+				  "DMU_MAP_ZERO goes with DMU_MAP_TEMPORARY at most");
+	if ((m->flags & COPY_FLAGS) == DMU_MAP_COPY && !m->src)
 		return dmui_error(dmu, -EINVAL,
 				  "DMU_MAP_COPY without a device to copy from");
 	if (m->flags & DMU_MAP_SYNC && !dmu->ops.sync)
@@ -96,33 +104,39 @@ static int check_mapping(struct dmu *dmu, const struct dmu_mapping *m)
 	return 0;
 }
 
-static int send_mapping(struct dmu *dmu, uint32_t id,
-			const struct dmu_mapping *m)
+static bool is_block_start(const struct dmu *dmu, const struct dmu_mapping *m)
 {
-	uint64_t in_block = ((uint64_t)1 << dmu->block_shift) - 1;
-	struct dmui_msg msg = {
-		.type = DM_USERSPACE_MAP_BLOCK_RESP,
-		.id = id,
-		.response = {
-			.org_block = m->block,
-			.new_block = m->dst_sector >> dmu->block_shift,
-			.offset = m->dst_sector & in_block,
-			.id_of_req = id,
-			.flags = wire_flags(m->flags),
-			.dst_maj = major(m->dst),
-			.dst_min = minor(m->dst),
-		},
-	};
-	int err;
+	return !(m->flags & DMU_MAP_COPY_FROM) ||
+	       (m->src && m->src_sector == m->block << dmu->block_shift);
+}
 
-	if (m->flags & DMU_MAP_COPY) {
-		msg.response.src_maj = major(m->src);
-		msg.response.src_min = minor(m->src);
+/* Blocks from that of @m on, and requests from @id on. */
+static int send_mapping(struct dmu *dmu, uint32_t id,
+			const struct dmu_mapping *m, uint64_t count)
+{
+	struct dmu_msg_run_response run = {
+		.block = m->block,
+		.count = count,
+		.id_of_req = id,
+		.flags = wire_flags(m->flags),
+	};
+
+	if (!dmu_has_runs(dmu) &&
+	    (m->flags & DMU_MAP_ZERO || !is_block_start(dmu, m)))
+		return dmui_error(dmu, -EOPNOTSUPP,
+				  "this kernel knows of no zeroes, and copies from the same block only");
+	if (!(m->flags & DMU_MAP_ZERO)) {
+		run.dst_maj = major(m->dst);
+		run.dst_min = minor(m->dst);
+		run.dst_sector = m->dst_sector;
 	}
-	err = dmui_send(dmu, &msg);
-	if (!err)
-		dmu->counters.mappings++;
-	return err;
+	if (m->flags & COPY_FLAGS && m->src) {
+		run.src_maj = major(m->src);
+		run.src_min = minor(m->src);
+		run.src_sector = m->flags & DMU_MAP_COPY_FROM ?
+				 m->src_sector : m->block << dmu->block_shift;
+	}
+	return dmui_send_run(dmu, &run);
 }
 
 /* The block that the kernel wants an answer for, in *@block. */
@@ -150,10 +164,15 @@ static int asked(struct dmu *dmu, uint32_t id, uint64_t *block)
  * kernel under memory pressure; then there will be another request. What the
  * kernel says of it is known after dmu_flush(): see dmu_ops.refused.
  *
+ * Answers to requests that follow each other, given one after the other, go to the
+ * kernel as one message where the places follow each other, too.
+ *
  * Return: 0; -ENOENT: no such request waits; -EINVAL: another block than the
- * request's, unknown flags, DMU_MAP_COPY without src, or DMU_MAP_SYNC without
- * dmu_ops.sync; -ENODEV or -EPROTO: the connection has ended; -EAGAIN: as of
- * dmu_flush(). After an error the request still waits.
+ * request's, flags that are unknown or do not go together, DMU_MAP_COPY without
+ * src, or DMU_MAP_SYNC without dmu_ops.sync; -EOPNOTSUPP: the kernel is older than
+ * what @m asks for, or has not said yet what it knows: see dmu_has_runs();
+ * -ENODEV or -EPROTO: the connection has ended; -EAGAIN: as of dmu_flush(). After
+ * an error the request still waits.
  */
 int dmu_map(struct dmu *dmu, uint32_t id, const struct dmu_mapping *m)
 {
@@ -171,7 +190,7 @@ int dmu_map(struct dmu *dmu, uint32_t id, const struct dmu_mapping *m)
 	err = check_mapping(dmu, m);
 	if (err)
 		return err;
-	err = send_mapping(dmu, id, m);
+	err = send_mapping(dmu, id, m, 1);
 	if (err)
 		return err;
 	if (m->flags & DMU_MAP_SYNC)
@@ -206,6 +225,16 @@ int dmu_fail(struct dmu *dmu, uint32_t id)
 	return err;
 }
 
+static int check_push(struct dmu *dmu, const struct dmu_mapping *m)
+{
+	int err = check_mapping(dmu, m);
+
+	if (!err && m->flags & DMU_MAP_SYNC)
+		err = dmui_error(dmu, -EINVAL,
+				 "DMU_MAP_SYNC needs a request to answer");
+	return err;
+}
+
 /**
  * dmu_push() - install a mapping that nobody has asked for
  * @dmu: the connection
@@ -214,19 +243,45 @@ int dmu_fail(struct dmu *dmu, uint32_t id)
  * Saves a request for a block that will be used soon, or replaces a mapping.
  * The kernel may have no memory for it: see dmu_ops.refused and dmu_flush().
  *
- * Return: 0; -EINVAL: unknown flags, DMU_MAP_COPY without src, or DMU_MAP_SYNC;
- * -ENODEV or -EPROTO: the connection has ended; -EAGAIN: as of dmu_flush().
+ * Return: 0; -EINVAL: flags that are unknown or do not go together, DMU_MAP_COPY
+ * without src, or DMU_MAP_SYNC; -EOPNOTSUPP: as of dmu_map(); -ENODEV or -EPROTO:
+ * the connection has ended; -EAGAIN: as of dmu_flush().
  */
 int dmu_push(struct dmu *dmu, const struct dmu_mapping *m)
 {
-	int err = check_mapping(dmu, m);
+	int err = check_push(dmu, m);
+
+	return err ? err : send_mapping(dmu, 0, m, 1);
+}
+
+/**
+ * dmu_push_run() - install mappings of blocks that follow each other
+ * @dmu: the connection
+ * @m: where the first one is, as for dmu_push(); the others follow it, at their
+ *	destination and where they are copied from
+ * @count: how many
+ *
+ * As so many dmu_push(), which is what an older kernel, or one that has not said
+ * yet what it knows, gets. To others it is one message, however many blocks: a
+ * whole device can be pushed at once. Each block that the kernel refuses has
+ * dmu_ops.refused.
+ *
+ * Return: as of dmu_push(), and -ERANGE: the device has no such blocks, or @count
+ * is 0. After -EAGAIN some may have been pushed.
+ */
+int dmu_push_run(struct dmu *dmu, const struct dmu_mapping *m, uint64_t count)
+{
+	uint64_t blocks = dmu_blocks(dmu);
+	int err = check_push(dmu, m);
 
 	if (err)
 		return err;
-	if (m->flags & DMU_MAP_SYNC)
-		return dmui_error(dmu, -EINVAL,
-				  "DMU_MAP_SYNC needs a request to answer");
-	return send_mapping(dmu, 0, m);
+	if (!count || m->block >= blocks || count > blocks - m->block)
+		return dmui_error(dmu, -ERANGE,
+				  "there are no %llu blocks from %llu on",
+				  (unsigned long long)count,
+				  (unsigned long long)m->block);
+	return send_mapping(dmu, 0, m, count);
 }
 
 /**

@@ -303,6 +303,20 @@ uint32_t dmu_kernel_version(const struct dmu *dmu)
 }
 
 /**
+ * dmu_has_runs() - does the kernel take runs of blocks in one message?
+ * @dmu: the connection
+ *
+ * And so DMU_MAP_ZERO, and DMU_MAP_COPY_FROM; those from 1.2 on do.
+ *
+ * Return: false also while the kernel has not told yet, for which dmu_handshake()
+ * waits.
+ */
+bool dmu_has_runs(const struct dmu *dmu)
+{
+	return dmu->extensions & DMU_EXT_RUNS;
+}
+
+/**
  * dmu_counters() - what has passed since the connection was opened
  * @dmu: the connection
  * @counters: where they go

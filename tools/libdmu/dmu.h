@@ -46,15 +46,21 @@ struct dmu_request {
 #define DMU_MAP_COPY		2u /* copy the block from src before any I/O */
 #define DMU_MAP_TEMPORARY	4u /* only for the I/O waiting now */
 #define DMU_MAP_SYNC		8u /* hold the I/O; see dmu_ops.sync */
+/* Only with kernels that know of runs (1.2): */
+#define DMU_MAP_COPY_FROM	16u /* as DMU_MAP_COPY, but from @src_sector */
+#define DMU_MAP_ZERO		32u /* it reads as zeroes, and a write asks */
 
 /**
  * struct dmu_mapping - where a block lives
  * @block: block of the mapped device
- * @dst: device it lives on; one of dmu_device()
+ * @dst: device it lives on; one of dmu_device(); not looked at with DMU_MAP_ZERO
  * @dst_sector: sector of @dst at which the block begins
  * @src: with DMU_MAP_COPY: the device that holds its present contents, at the
- *	same block number
+ *	same block number; with DMU_MAP_COPY_FROM: likewise, at @src_sector, or 0:
+ *	the place is filled with zeroes first
  * @flags: DMU_MAP_*
+ * @src_sector: with DMU_MAP_COPY_FROM: sector of @src at which they begin; not
+ *	looked at else
  */
 struct dmu_mapping {
 	uint64_t block;
@@ -62,6 +68,7 @@ struct dmu_mapping {
 	uint64_t dst_sector;
 	dev_t src;
 	unsigned int flags;
+	uint64_t src_sector;
 };
 
 /* What dmu_ops.failed may tell of. */
@@ -164,12 +171,14 @@ unsigned int dmu_nr_devices(const struct dmu *dmu);
 dev_t dmu_device(const struct dmu *dmu, unsigned int n);
 int dmu_device_sectors(struct dmu *dmu, unsigned int n, uint64_t *sectors);
 uint32_t dmu_kernel_version(const struct dmu *dmu);
+bool dmu_has_runs(const struct dmu *dmu);
 void dmu_counters(const struct dmu *dmu, struct dmu_counters *counters);
 const char *dmu_strerror(const struct dmu *dmu);
 
 int dmu_map(struct dmu *dmu, uint32_t id, const struct dmu_mapping *m);
 int dmu_fail(struct dmu *dmu, uint32_t id);
 int dmu_push(struct dmu *dmu, const struct dmu_mapping *m);
+int dmu_push_run(struct dmu *dmu, const struct dmu_mapping *m, uint64_t count);
 int dmu_invalidate(struct dmu *dmu, uint64_t block);
 int dmu_sync_done(struct dmu *dmu, uint32_t id);
 int dmu_flush(struct dmu *dmu);

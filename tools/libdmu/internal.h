@@ -7,9 +7,9 @@
 #include "idmap.h"
 #include "wire.h"
 
-/* Bytes of one read: some 580 requests. */
+/* Bytes of one read: some 580 requests, or as many for up to 64 blocks each. */
 #define DMUI_IN_SIZE 16384
-/* An answer to each of them, and more, goes out in one write. */
+/* An answer to each message of them, and more, goes out in one write. */
 #define DMUI_OUT_SIZE 65536
 
 /* What we call our version (major << 16 | minor << 8 | patch), and ask it with. */
@@ -49,6 +49,13 @@ enum {
  * @last_invalidation: the id most recently given
  * @counters: for dmu_counters()
  * @error: for dmu_strerror()
+ * @run: the message gathered last, where it is a mapping that may become part of a
+ *	run; else its count is 0
+ * @run_at: where that is in @out
+ * @split: what is still to be sent of a run that was refused as a whole; its count
+ *	is 0 where there is none
+ * @part: how many blocks of @split to send next
+ * @part_end: behind the part that is being sent; 0 where there is none
  * @out_start: first byte of @out that is still to be written
  * @out_end: behind the last
  * @out: whole messages for the kernel
@@ -75,6 +82,11 @@ struct dmu {
 	uint32_t last_invalidation;
 	struct dmu_counters counters;
 	char error[256];
+	struct dmu_msg_run_response run;
+	size_t run_at;
+	struct dmu_msg_run_response split;
+	uint64_t part;
+	size_t part_end;
 	size_t out_start;
 	size_t out_end;
 	unsigned char out[DMUI_OUT_SIZE];
@@ -96,6 +108,12 @@ int dmui_flush(struct dmu *dmu, int *refusal);
 int dmui_send_version(struct dmu *dmu);
 int dmui_send_extensions(struct dmu *dmu, uint64_t bits);
 int dmui_send_failed(struct dmu *dmu, uint32_t id, uint64_t block);
+
+/* run.c */
+int dmui_send_run(struct dmu *dmu, const struct dmu_msg_run_response *run);
+void dmui_split(struct dmu *dmu, const struct dmu_msg_run_response *run);
+void dmui_split_next(struct dmu *dmu);
+void dmui_split_fail(struct dmu *dmu, uint32_t id, uint64_t block);
 
 /* receive.c */
 int dmui_receive(struct dmu *dmu, const struct dmui_msg *msg);

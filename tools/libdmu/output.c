@@ -5,7 +5,8 @@
  *
  * The kernel takes whole messages until one is bad. Then write() is short, and
  * the next write(), which begins with the bad message, says what is wrong with
- * it. That one is reported and skipped, and the rest goes on.
+ * it. That one is reported and skipped, and the rest goes on. Of a run the kernel
+ * does not say which block it would not take: see run.c.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,7 +17,7 @@
 
 #include "internal.h"
 
-/* What one read can ask for fits, answered, into one write. */
+/* What one read can ask for fits, answered a message each, into one write. */
 static_assert(DMUI_IN_SIZE / (sizeof(struct dmu_msg_header) +
 			      sizeof(struct dmu_msg_map_request)) *
 	      DMUI_MSG_MAX <= DMUI_OUT_SIZE, "a batch needs two writes");
@@ -29,6 +30,21 @@ static size_t pending(const struct dmu *dmu)
 static bool has_room(const struct dmu *dmu)
 {
 	return dmu->out_end + DMUI_MSG_MAX <= DMUI_OUT_SIZE;
+}
+
+/* What has been written makes room, but for the rest of a run that is split. */
+static void move_up(struct dmu *dmu)
+{
+	size_t start = dmu->part_end ? DMUI_MSG_MAX : 0;
+
+	if (dmu->out_start <= start)
+		return;
+	memmove(dmu->out + start, dmu->out + dmu->out_start, pending(dmu));
+	if (dmu->part_end)
+		dmu->part_end -= dmu->out_start - start;
+	dmu->out_end = start + pending(dmu);
+	dmu->out_start = start;
+	dmu->run.count = 0;
 }
 
 /**
@@ -52,9 +68,7 @@ int dmui_reserve(struct dmu *dmu)
 	/* A refusal is about another message, and has had its callback. */
 	if (!dmu->flushing)
 		dmui_flush(dmu, &refusal);
-	memmove(dmu->out, dmu->out + dmu->out_start, pending(dmu));
-	dmu->out_end = pending(dmu);
-	dmu->out_start = 0;
+	move_up(dmu);
 	if (!has_room(dmu))
 		return dmui_error(dmu, -EAGAIN,
 				  "the kernel does not take the answers");
@@ -72,29 +86,48 @@ int dmui_send(struct dmu *dmu, const struct dmui_msg *msg)
 {
 	int err = dmui_reserve(dmu);
 
+	dmu->run.count = 0;
 	if (!err)
 		dmu->out_end += dmui_encode(dmu->out + dmu->out_end, msg);
 	return err;
 }
 
 /* A refused answer must not leave its request waiting for ever. */
+static void answer_refused(struct dmu *dmu, uint32_t id, uint64_t block)
+{
+	dmu->counters.mappings--;
+	if (id)
+		dmui_idmap_del(&dmu->requests, id);
+	if (dmu->part_end)
+		dmui_split_fail(dmu, id, block);
+	else if (id)
+		/* There is room: the message refused has just left it. */
+		dmui_send_failed(dmu, id, block);
+}
+
 static uint64_t mapping_refused(struct dmu *dmu,
 				const struct dmu_msg_map_response *map, int err)
 {
-	uint32_t id = map->id_of_req;
-
-	dmu->counters.mappings--;
-	if (id) {
-		dmui_idmap_del(&dmu->requests, id);
-		/* There is room: the message refused has just left it. */
-		dmui_send_failed(dmu, id, map->org_block);
-	}
+	answer_refused(dmu, map->id_of_req, map->org_block);
 	dmui_error(dmu, err,
 		   "the kernel refused to map block %llu to device %u:%u block %llu + %lld sectors, copied from %u:%u, flags %u: %s",
 		   map->org_block, map->dst_maj, map->dst_min, map->new_block,
 		   map->offset, map->src_maj, map->src_min, map->flags,
 		   strerror(-err));
 	return map->org_block;
+}
+
+/* Of a run of one block: who refuses more is asked again, for parts of it. */
+static uint64_t run_refused(struct dmu *dmu,
+			    const struct dmu_msg_run_response *run, int err)
+{
+	answer_refused(dmu, run->id_of_req, run->block);
+	dmui_error(dmu, err,
+		   "the kernel refused to map block %llu to device %u:%u sector %llu, copied from %u:%u sector %llu, flags %u: %s",
+		   run->block, run->dst_maj, run->dst_min, run->dst_sector,
+		   run->src_maj, run->src_min, run->src_sector, run->flags,
+		   strerror(-err));
+	return run->block;
 }
 
 static uint64_t other_refused(struct dmu *dmu, const struct dmui_msg *msg,
@@ -122,13 +155,33 @@ static uint64_t other_refused(struct dmu *dmu, const struct dmui_msg *msg,
 	return block;
 }
 
-/* The message at out_start was refused: tell, and step over it. */
-static int skip_refused(struct dmu *dmu, int err)
+/* A message was refused for good: tell. */
+static void tell_refused(struct dmu *dmu, const struct dmui_msg *msg, int err)
+{
+	uint64_t block;
+	uint32_t id = 0;
+
+	dmu->counters.refused++;
+	if (msg->type == DM_USERSPACE_MAP_BLOCK_RESP) {
+		id = msg->response.id_of_req;
+		block = mapping_refused(dmu, &msg->response, err);
+	} else if (msg->type == DM_USERSPACE_MAP_RUN_RESP) {
+		id = msg->run_response.id_of_req;
+		block = run_refused(dmu, &msg->run_response, err);
+	} else {
+		if (dmu->part_end) /* the failure of a part's request */
+			dmui_split_next(dmu);
+		block = other_refused(dmu, msg, err);
+	}
+	if (dmu->ops.refused)
+		dmu->ops.refused(dmu, id, block, err, dmu->ctx);
+}
+
+/* The message at out_start was refused: step over it, and see what that means. */
+static int skip_refused(struct dmu *dmu, int err, int *refusal)
 {
 	struct dmui_msg msg;
 	char why[sizeof(dmu->error)];
-	uint64_t block;
-	uint32_t id = 0;
 	ssize_t len;
 
 	len = dmui_decode(dmu->out + dmu->out_start, pending(dmu), &msg, why,
@@ -139,15 +192,14 @@ static int skip_refused(struct dmu *dmu, int err)
 		return dmui_error(dmu, -EPROTO, "unsent messages are garbled");
 	}
 	dmu->out_start += len;
-	dmu->counters.refused++;
-	if (msg.type == DM_USERSPACE_MAP_BLOCK_RESP) {
-		id = msg.response.id_of_req;
-		block = mapping_refused(dmu, &msg.response, err);
-	} else {
-		block = other_refused(dmu, &msg, err);
+	if (msg.type == DM_USERSPACE_MAP_RUN_RESP &&
+	    msg.run_response.count > 1) {
+		dmui_split(dmu, &msg.run_response);
+		return 0;
 	}
-	if (dmu->ops.refused)
-		dmu->ops.refused(dmu, id, block, err, dmu->ctx);
+	if (!*refusal)
+		*refusal = err;
+	tell_refused(dmu, &msg, err);
 	return 0;
 }
 
@@ -169,6 +221,8 @@ static int write_failed(struct dmu *dmu, int err, int *refusal)
 	case -ENODEV:
 		if (err == -EPIPE || hung_up(dmu)) {
 			dmu->out_start = dmu->out_end;
+			dmu->split.count = 0;
+			dmu->part_end = 0;
 			return dmui_error(dmu, -ENODEV,
 					  "the target has been removed");
 		}
@@ -183,9 +237,23 @@ static int write_failed(struct dmu *dmu, int err, int *refusal)
 		return dmui_error(dmu, err, "cannot write to the kernel: %s",
 				  strerror(-err));
 	}
-	if (!*refusal)
-		*refusal = err;
-	return skip_refused(dmu, err);
+	return skip_refused(dmu, err, refusal);
+}
+
+/* One write: all there is, or the next part of a run that is split. */
+static int write_once(struct dmu *dmu, int *refusal)
+{
+	size_t end = dmu->part_end ? dmu->part_end : dmu->out_end;
+	ssize_t len;
+
+	dmu->run.count = 0;
+	len = write(dmu->fd, dmu->out + dmu->out_start, end - dmu->out_start);
+	if (len <= 0)
+		return write_failed(dmu, len ? -errno : -EIO, refusal);
+	dmu->out_start += len;
+	if (dmu->part_end && dmu->out_start == dmu->part_end)
+		dmui_split_next(dmu);
+	return 0;
 }
 
 /**
@@ -202,20 +270,14 @@ static int write_failed(struct dmu *dmu, int err, int *refusal)
  */
 int dmui_flush(struct dmu *dmu, int *refusal)
 {
-	ssize_t len;
 	int err = 0;
 
 	*refusal = 0;
 	if (dmu->flushing)
 		return 0;
 	dmu->flushing = true;
-	while (pending(dmu) && !err) {
-		len = write(dmu->fd, dmu->out + dmu->out_start, pending(dmu));
-		if (len > 0)
-			dmu->out_start += len;
-		else
-			err = write_failed(dmu, len ? -errno : -EIO, refusal);
-	}
+	while (pending(dmu) && !err)
+		err = write_once(dmu, refusal);
 	dmu->flushing = false;
 	if (!pending(dmu)) {
 		dmu->out_start = 0;

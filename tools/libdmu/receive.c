@@ -18,11 +18,12 @@ static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
 				  "the kernel tells its version to somebody else");
 	dmu->kernel_version = msg->version.kernel_ver;
 	dmu->version_known = true;
+	dmu->wanted = DMU_EXT_RUNS;
 	if (dmu->ops.failed)
 		dmu->wanted |= DMU_EXT_REPORTS;
 	if (dmu->ops.discarded)
 		dmu->wanted |= DMU_EXT_DISCARD;
-	if (!dmu->wanted || dmu->kernel_version < DMUI_KERNEL_EXTENSIONS)
+	if (dmu->kernel_version < DMUI_KERNEL_EXTENSIONS)
 		return 0;
 	dmu->asking = true;
 	return dmui_send_extensions(dmu, dmu->wanted);
@@ -70,12 +71,13 @@ static int receive_discard(struct dmu *dmu, const struct dmui_msg *msg)
 	return 0;
 }
 
-static int receive_request(struct dmu *dmu, const struct dmui_msg *msg)
+static int receive_request(struct dmu *dmu, uint32_t id, uint64_t block,
+			   uint32_t flags)
 {
 	struct dmu_request req = {
-		.id = msg->id,
-		.block = msg->request.org_block,
-		.write = msg->request.flags & DMU_FLAG_WR,
+		.id = id,
+		.block = block,
+		.write = flags & DMU_FLAG_WR,
 	};
 
 	if (!req.id)
@@ -92,6 +94,25 @@ static int receive_request(struct dmu *dmu, const struct dmui_msg *msg)
 	}
 	dmu->ops.map(dmu, &req, dmu->ctx);
 	return 0;
+}
+
+/* So many requests; a policy need not know that they came together. */
+static int receive_run(struct dmu *dmu, const struct dmui_msg *msg)
+{
+	const struct dmu_msg_run_request *run = &msg->run_request;
+	uint32_t i;
+	int err = 0;
+
+	if (!(dmu->wanted & DMU_EXT_RUNS))
+		return dmui_error(dmu, -EPROTO,
+				  "the kernel asks for a run of blocks unasked");
+	if (!run->count || run->count - 1 > UINT32_MAX - msg->id)
+		return dmui_error(dmu, -EPROTO, "a run has %u requests",
+				  run->count);
+	for (i = 0; i < run->count && !err; i++)
+		err = receive_request(dmu, msg->id + i, run->block + i,
+				      run->flags);
+	return err;
 }
 
 static int receive_sync(struct dmu *dmu, uint32_t id)
@@ -158,7 +179,10 @@ int dmui_receive(struct dmu *dmu, const struct dmui_msg *msg)
 	case DM_USERSPACE_GET_VERSION:
 		return receive_version(dmu, msg);
 	case DM_USERSPACE_MAP_BLOCK_REQ:
-		return receive_request(dmu, msg);
+		return receive_request(dmu, msg->id, msg->request.org_block,
+				       msg->request.flags);
+	case DM_USERSPACE_MAP_RUN_REQ:
+		return receive_run(dmu, msg);
 	case DM_USERSPACE_STATUS:
 		return receive_status(dmu, msg);
 	case DM_USERSPACE_EXTENSIONS:

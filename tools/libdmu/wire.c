@@ -20,6 +20,8 @@ static_assert(sizeof(struct dmu_msg_invalidate_map) == 8, "invalidate_map");
 static_assert(sizeof(struct dmu_msg_extensions) == 8, "extensions");
 static_assert(sizeof(struct dmu_msg_report) == 24, "report");
 static_assert(sizeof(struct dmu_msg_discard) == 16, "discard");
+static_assert(sizeof(struct dmu_msg_run_request) == 16, "run_request");
+static_assert(sizeof(struct dmu_msg_run_response) == 56, "run_response");
 
 /* Bytes that follow the header of a message of @type; 0: no such type. */
 static size_t payload_size(uint32_t type)
@@ -42,6 +44,10 @@ static size_t payload_size(uint32_t type)
 		return sizeof(struct dmu_msg_report);
 	case DM_USERSPACE_DISCARD:
 		return sizeof(struct dmu_msg_discard);
+	case DM_USERSPACE_MAP_RUN_REQ:
+		return sizeof(struct dmu_msg_run_request);
+	case DM_USERSPACE_MAP_RUN_RESP:
+		return sizeof(struct dmu_msg_run_response);
 	}
 	return 0;
 }

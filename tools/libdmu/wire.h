@@ -23,6 +23,8 @@
  * @extensions: EXTENSIONS
  * @report: REPORT
  * @discard: DISCARD
+ * @run_request: MAP_RUN_REQ
+ * @run_response: MAP_RUN_RESP
  */
 struct dmui_msg {
 	uint32_t type;
@@ -36,12 +38,14 @@ struct dmui_msg {
 		struct dmu_msg_extensions extensions;
 		struct dmu_msg_report report;
 		struct dmu_msg_discard discard;
+		struct dmu_msg_run_request run_request;
+		struct dmu_msg_run_response run_response;
 	};
 };
 
 /* The longest message, in bytes, that either side sends. */
 #define DMUI_MSG_MAX \
-	(sizeof(struct dmu_msg_header) + sizeof(struct dmu_msg_map_response))
+	(sizeof(struct dmu_msg_header) + sizeof(struct dmu_msg_run_response))
 
 size_t dmui_msg_size(uint32_t type);
 size_t dmui_encode(void *buf, const struct dmui_msg *msg);
