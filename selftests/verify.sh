@@ -13,7 +13,8 @@ large=(--bs=1M --rw=write --size=8M --iodepth=4 --ioengine=libaio)
 load_linear()
 {
 	make_image disk.img 16
-	dmuctl attach --policy linear --block-size "$1" --device disk.img lin || return
+	dmuctl attach --policy linear --block-size "$1" --device disk.img \
+		-o "push=$2" lin || return
 	verify /dev/mapper/lin "${mixed[@]}" &&
 		verify /dev/mapper/lin "${small[@]}" &&
 		verify /dev/mapper/lin "${large[@]}" &&
@@ -135,8 +136,9 @@ killed_linear()
 
 	rm -f disk.img
 	truncate -s 128M disk.img
-	dmuctl attach --policy linear --device disk.img --block-size 4k snap ||
-		return
+	# Told of all blocks before, the kernel would not ask.
+	dmuctl attach --policy linear --device disk.img --block-size 4k \
+		-o push=no snap || return
 	killed_again_and_again
 	status=$?
 	dmuctl detach snap && return $status
@@ -188,9 +190,10 @@ filesystem()
 }
 
 ktap_print_header
-ktap_set_plan 10
-check "linear, 4k blocks, mixed sizes and depths" load_linear 4k
-check "linear, 1m blocks" load_linear 1m
+ktap_set_plan 11
+check "linear, 4k blocks, mixed sizes and depths" load_linear 4k no
+check "linear, 4k blocks that are pushed" load_linear 4k yes
+check "linear, 1m blocks" load_linear 1m no
 check "cow, 4k blocks, and again after a restart" load_cow 4k
 check "cow, 64k blocks, and again after a restart" load_cow 64k
 check "cow, 512 byte blocks, and again after a restart" load_cow 512

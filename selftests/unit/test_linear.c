@@ -68,6 +68,65 @@ static void linear(void **state)
 	daemon_stop(f);
 }
 
+/* All that the kernel does not ask for is told before the daemon is ready. */
+static void linear_push(struct fixture *f, const char *option, bool pushes)
+{
+	struct dmui_msg msg;
+	char args[300];
+
+	snprintf(args, sizeof(args), "-f -p %s/linear.so %s vol1", DMUD_PLUGINS,
+		 option);
+	daemon_start(f, args);
+	msg = await_version(f);
+	msg.version.kernel_ver = 1 << 16 | 2 << 8;
+	fake_send(&f->fake, &msg, 1);
+	msg = from_daemon(f);
+	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
+	msg.extensions.bits = DMU_EXT_RUNS;
+	fake_send(&f->fake, &msg, 1);
+	expect_ready(f, "READY\n");
+	if (pushes) {
+		msg = from_daemon(f);
+		assert_int_equal(msg.type, DM_USERSPACE_MAP_RUN_RESP);
+		assert_int_equal(msg.run_response.id_of_req, 0);
+		assert_int_equal(msg.run_response.block, 0);
+		assert_int_equal(msg.run_response.count, 125);
+		assert_int_equal(msg.run_response.dst_sector, 0);
+		assert_int_equal(msg.run_response.flags,
+				 DMU_FLAG_RD | DMU_FLAG_WR);
+	}
+	fake_request(&f->fake, 1, 3, DMU_FLAG_RD);
+	msg = from_daemon(f);
+	assert_int_equal(msg.type, DM_USERSPACE_MAP_BLOCK_RESP);
+	daemon_stop(f);
+	close(f->fake.kernel);
+	close(f->ready_fd);
+	close(f->err_fd);
+	f->fake.kernel = -1;
+	f->ready_fd = -1;
+	f->err_fd = -1;
+}
+
+static void linear_pushes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t sectors;
+	char option[40];
+	dev_t dev;
+
+	if (!find_device(&dev, &sectors))
+		skip();
+	geometry.sectors = 1000;
+	geometry.devices = &dev;
+	geometry.nr_devices = 1;
+	linear_push(f, "", true);
+	linear_push(f, "-o push=yes", true);
+	linear_push(f, "-o push=no", false);
+	/* What would not fit is told to who asks for it. */
+	snprintf(option, sizeof(option), "-o offset=%" PRIu64, sectors - 100);
+	linear_push(f, option, false);
+}
+
 /* The last block has one sector: the last of the device, or one behind it. */
 static void linear_bounds(void **state)
 {
@@ -103,7 +162,7 @@ static void linear_options(void **state)
 {
 	static const char * const bad[] = {
 		"offset=x", "offset=", "offset=-1", "offset=1k", "other=1",
-		"offset=36028797018963968",
+		"offset=36028797018963968", "push=", "push=maybe",
 	};
 	struct fixture *f = *state;
 	char args[300], want[300];
@@ -131,6 +190,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_daemon(linear),
+		with_daemon(linear_pushes),
 		with_daemon(linear_bounds),
 		with_daemon(linear_options),
 	};

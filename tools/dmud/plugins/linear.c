@@ -4,6 +4,9 @@
  * from an offset. What dm-linear does; here to show what a policy looks like.
  *
  *	dmud --policy linear -o offset=2048 vol1
+ *
+ * The kernel need not ask: it is told at once where all blocks are, up to a number
+ * of them that takes no time worth mentioning.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,31 +14,60 @@
 
 #include "policy.h"
 
+#define MAX_PUSH (UINT64_C(1) << 20)	/* blocks */
+
 struct linear {
 	uint64_t offset;	/* sectors */
 	uint64_t size;		/* of the device, in sectors */
+	bool push;		/* blocks before they are asked for; once */
 };
+
+static struct dmu_mapping place(struct dmu *dmu, const struct linear *linear,
+				uint64_t block)
+{
+	return (struct dmu_mapping){
+		.block = block,
+		.dst = dmu_device(dmu, 0),
+		.dst_sector = linear->offset + block * (dmu_block_size(dmu) / 512),
+		.flags = DMU_MAP_WRITE,
+	};
+}
+
+/* Is all of the block on the device? The last one may be a short one. */
+static bool is_there(struct dmu *dmu, const struct linear *linear,
+		     uint64_t block)
+{
+	uint64_t end = (block + 1) * (dmu_block_size(dmu) / 512);
+
+	if (end > dmu_sectors(dmu))
+		end = dmu_sectors(dmu);
+	return linear->offset + end <= linear->size;
+}
 
 static void linear_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 {
-	const struct linear *linear = ctx;
-	uint64_t block_sectors = dmu_block_size(dmu) / 512;
-	uint64_t first = req->block * block_sectors;
-	uint64_t end = first + block_sectors;
+	struct dmu_mapping m = place(dmu, ctx, req->block);
 
-	/* The last block may be a short one. */
-	if (end > dmu_sectors(dmu))
-		end = dmu_sectors(dmu);
-	if (linear->offset + end > linear->size) {
+	if (is_there(dmu, ctx, req->block))
+		dmu_map(dmu, req->id, &m);
+	else
 		dmu_fail(dmu, req->id);
+}
+
+static void linear_batch(struct dmu *dmu, void *ctx)
+{
+	struct linear *linear = ctx;
+	struct dmu_mapping m = place(dmu, linear, 0);
+	uint64_t count = dmu_blocks(dmu);
+
+	/* Nobody has told yet, or nobody ever will. */
+	if (!linear->push || !dmu_has_runs(dmu))
 		return;
-	}
-	dmu_map(dmu, req->id, &(struct dmu_mapping){
-		.block = req->block,
-		.dst = dmu_device(dmu, 0),
-		.dst_sector = linear->offset + first,
-		.flags = DMU_MAP_WRITE,
-	});
+	linear->push = false;
+	if (count > MAX_PUSH)
+		count = MAX_PUSH;
+	if (is_there(dmu, linear, count - 1))
+		dmu_push_run(dmu, &m, count);
 }
 
 static int linear_grow(void *state, struct dmud_env *env)
@@ -49,11 +81,15 @@ static int linear_grow(void *state, struct dmud_env *env)
 	return err;
 }
 
-/* "offset=SECTORS", not so large that adding to it could overflow. */
+/* "push=no"; "offset=SECTORS", not so large that adding to it could overflow. */
 static int parse_option(struct linear *linear, const char *opt)
 {
 	char *end;
 
+	if (!strcmp(opt, "push=no") || !strcmp(opt, "push=yes")) {
+		linear->push = opt[5] == 'y';
+		return 0;
+	}
 	if (strncmp(opt, "offset=", 7) || opt[7] < '0' || opt[7] > '9')
 		return -EINVAL;
 	linear->offset = strtoull(opt + 7, &end, 10);
@@ -65,6 +101,8 @@ static int linear_open(struct dmud_env *env, char *const opts[], void **state)
 	struct linear *linear = calloc(1, sizeof(*linear));
 	int err = linear ? 0 : -ENOMEM;
 
+	if (linear)
+		linear->push = true;
 	while (!err && *opts) {
 		err = parse_option(linear, *opts);
 		if (err)
@@ -85,9 +123,10 @@ const struct dmud_policy dmud_policy = {
 	.abi = DMUD_POLICY_ABI,
 	.name = "linear",
 	.summary = "one device, from an offset on",
-	.options = "offset=SECTORS  where block 0 begins [0]\n",
+	.options = "offset=SECTORS  where block 0 begins [0]\n"
+		   "push=yes|no     tell where blocks are before they are asked for [yes]\n",
 	.open = linear_open,
-	.ops = { .map = linear_map },
+	.ops = { .map = linear_map, .batch = linear_batch },
 	.grow = linear_grow,
 	.close = free,
 };
