@@ -68,7 +68,7 @@ int daemon_setup(void **state)
 	f->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(f->listen_fd, (struct sockaddr *)&device,
 			      sizeof(device)), 0);
-	assert_int_equal(listen(f->listen_fd, 5), 0);
+	assert_int_equal(listen(f->listen_fd, 20), 0);
 	f->fake.kernel = -1;
 	f->ready_fd = -1;
 	f->err_fd = -1;
