@@ -226,6 +226,8 @@ struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block);
 struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
 				     unsigned int run_bits);
 struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block);
+bool dmu_remaps_known(struct dmu_bucket *bucket, u64 block,
+		      unsigned int run_bits);
 struct dmu_remap *dmu_remap_spare(void);
 struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
 void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
@@ -577,6 +579,9 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		struct dmu_mapping *m, sector_t len, u64 seq,
 		struct dmu_peer *peer, struct bio_list *bios,
 		struct dmu_remap *remap, struct dmu_change *change);
+bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
+		    const struct dmu_mapping *m, unsigned int run_bits,
+		    struct dmu_remap *remap);
 bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
 		      u64 block, u64 seq);
 void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);

@@ -204,6 +204,42 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 }
 
 /**
+ * dmu_answer_run() - map blocks of which nothing is known, all at once
+ * @space: of the key
+ * @bucket: of the blocks, locked
+ * @m: what a daemon pushes, of the first one; checked, and nothing has to be done
+ *	before the places can be used
+ * @run_bits: how many, as a power of two; it begins at a multiple of that
+ * @remap: memory; used where this succeeds
+ *
+ * Return: false where something is known, or under way: they are to be mapped one by
+ * one.
+ */
+bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
+		    const struct dmu_mapping *m, unsigned int run_bits,
+		    struct dmu_remap *remap)
+{
+	u64 left = space->death;
+	unsigned int i;
+
+	if (!hlist_empty(&bucket->requests) || !hlist_empty(&bucket->changes) ||
+	    dmu_remaps_known(bucket, m->block, run_bits))
+		return false;
+	for (i = 0; i < DMU_LEFT; i++)
+		left = max(left, bucket->left[i][WRITE]);
+	if (!dmu_flight_passed(&space->flight[WRITE], left))
+		return false;
+	trace_dmu_answered(space, m);
+	trace_dmu_remap_installed(space, m);
+	remap_fill(remap, m, READ_ONCE(space->last_seq), true);
+	remap->run_bits = run_bits;
+	remap->flags |= DMU_READY;
+	dmu_remap_publish(space, bucket, remap, NULL);
+	dmu_remap_merge(space, bucket, remap);
+	return true;
+}
+
+/**
  * dmu_forget() - a request was failed: what asked for it is forgotten, too
  * @space: of the key
  * @bucket: of the block, locked

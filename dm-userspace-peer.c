@@ -440,6 +440,41 @@ static struct dmu_mapping mapping_at(const struct dmu_space *space,
 	return m;
 }
 
+/*
+ * Map as many blocks as one remap can cover, where nothing is known of any of them
+ * and nothing has to be done before. Returns how many: none where it cannot be done.
+ */
+static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
+		       u64 count)
+{
+	struct dmu_space *space = peer->space;
+	struct dmu_bucket *bucket = dmu_bucket_of(space, mapping->block);
+	struct dmu_mapping m = *mapping, last;
+	unsigned int bits = DMU_MAX_RUN_BITS;
+	struct dmu_remap *remap;
+	sector_t len;
+	bool done;
+
+	if (m.id || m.flags & (DMU_COPY | DMU_SYNC | DMU_TEMPORARY))
+		return 0;
+	while (bits && (m.block & (BIT_ULL(bits) - 1) || !(count >> bits)))
+		bits -= DMU_RUN_BITS;
+	last = mapping_at(space, &m, BIT_ULL(bits) - 1);
+	if (!bits || dmu_space_check(space, &m, &len) ||
+	    dmu_space_check(space, &last, &len))
+		return 0;
+	remap = dmu_remap_alloc(space, false);
+	if (!remap)
+		return 0;
+	spin_lock_irq(&bucket->lock);
+	done = dmu_answer_run(space, bucket, &m, bits, remap);
+	spin_unlock_irq(&bucket->lock);
+	if (done)
+		return BIT_ULL(bits);
+	dmu_remap_free(space, remap);
+	return 0;
+}
+
 /* Do the numbers of a run begin anew before its end? */
 static bool run_wraps(const struct dmu_space *space,
 		      const struct dmu_mapping *first, u64 count)
@@ -481,9 +516,9 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 {
 	struct dmu_space *space = peer->space;
 	struct dmu_mapping m;
+	u64 i, done;
 	sector_t len;
 	int r = 0;
-	u64 i;
 
 	if (mapping->flags & DMU_SYNC && !mapping->id)
 		return -EINVAL;
@@ -491,13 +526,18 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 		return -EINVAL;
 	if (run_wraps(space, mapping, count))
 		return -ERANGE;
-	for (i = 0; i < count && !r; i++) {
+	for (i = 0; i < count && !r; i += done) {
 		if (i && fatal_signal_pending(current))
 			return -EINTR;
 		if (i)
 			let_others_in(peer);
 		m = mapping_at(space, mapping, i);
-		r = dmu_space_check(space, &m, &len) ?: map_block(peer, &m, len);
+		done = map_at_once(peer, &m, count - i);
+		if (!done) {
+			r = dmu_space_check(space, &m, &len) ?:
+			    map_block(peer, &m, len);
+			done = 1;
+		}
 		cond_resched();
 	}
 	return r;

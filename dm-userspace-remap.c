@@ -156,6 +156,29 @@ struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block)
 }
 
 /**
+ * dmu_remaps_known() - is there a remap of any of these blocks?
+ * @bucket: of the blocks, locked
+ * @block: the first; a multiple of their number
+ * @run_bits: of their number
+ */
+bool dmu_remaps_known(struct dmu_bucket *bucket, u64 block,
+		      unsigned int run_bits)
+{
+	unsigned int sizes, bits, i;
+
+	for (sizes = bucket->sizes; sizes; sizes &= sizes - 1) {
+		bits = __ffs(sizes) * DMU_RUN_BITS;
+		/* Those of this size that lie in it, or the one that it lies in. */
+		for (i = 0; i <= (bits < run_bits ? BIT(run_bits - bits) - 1 : 0);
+		     i++)
+			if (dmu_remap_find_run(bucket, block + ((u64)i << bits),
+					       bits))
+				return true;
+	}
+	return false;
+}
+
+/**
  * dmu_remap_spare() - memory for a remap that can be done without
  *
  * Context: any.
@@ -365,8 +388,9 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
  * dmu_remap_publish() - let look-ups find a block's remap
  * @space: of the key
  * @bucket: of the block, locked
- * @remap: of one block, filled in; belongs to the cache from now on
- * @old: the block's present remap, which it replaces, or NULL
+ * @remap: filled in; belongs to the cache from now on
+ * @old: the present remap of the one block that it covers, which it replaces, or
+ *	NULL
  */
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old)
