@@ -221,8 +221,8 @@ struct dmu_msg_run_request {
  * As so many MAP_BLOCK_RESP, one for each block, in their order. At the first that
  * is refused it ends; those before it have been mapped.
  *
- * With ZERO, which goes with RD at most, no device is needed: reads find zeroes,
- * and a write asks.
+ * With ZERO, which goes with RD and TEMPORARY at most, no device is needed: reads
+ * find zeroes, and a write asks. It is no answer to a request for WR.
  */
 struct dmu_msg_run_response {
 	__u64 block;
