@@ -84,6 +84,12 @@ BAD(type_huge, EINVAL, false, add_sized(b, UINT32_MAX, 48));
 BAD(request_from_a_daemon, EINVAL, false,
     add_sized(b, DM_USERSPACE_MAP_BLOCK_REQ, 16));
 
+BAD(run_from_a_daemon_that_wants_none, EINVAL, false,
+    add_sized(b, DM_USERSPACE_MAP_RUN_RESP,
+	      sizeof(struct dmu_msg_run_response)));
+BAD(run_request_from_a_daemon, EINVAL, false,
+    add_sized(b, DM_USERSPACE_MAP_RUN_REQ, 16));
+
 BAD(version_short, EINVAL, false, add_sized(b, DM_USERSPACE_GET_VERSION, 4));
 BAD(version_long, EINVAL, false, add_sized(b, DM_USERSPACE_GET_VERSION, 12));
 BAD(version_empty, EINVAL, false, add_sized(b, DM_USERSPACE_GET_VERSION, 0));

@@ -228,7 +228,7 @@ static void accepted_status(struct dmt_model *m, const struct dmt_msg *msg)
 		*name = m->names[--m->nr_names];
 }
 
-#define EXTENSIONS (DMU_EXT_REPORTS | DMU_EXT_DISCARD)
+#define EXTENSIONS (DMU_EXT_REPORTS | DMU_EXT_DISCARD | DMU_EXT_RUNS)
 
 static void accepted_question(struct dmt_model *m, int peer,
 			      const struct dmt_msg *msg)
@@ -539,6 +539,33 @@ static bool told_report(struct dmt_model *m, int peer, const struct dmt_msg *msg
 	       wrong(msg, "it has not asked for reports");
 }
 
+/* So many requests. */
+static bool told_run(struct dmt_model *m, int peer, const struct dmt_msg *msg)
+{
+	struct dmt_msg one = {
+		.header = { DM_USERSPACE_MAP_BLOCK_REQ,
+			    sizeof(struct dmu_msg_map_request) },
+	};
+	struct dmu_msg_run_request run;
+	uint32_t i;
+
+	memcpy(&run, msg->bytes, sizeof(run));
+	if (!(m->peers[peer].bits & DMU_EXT_RUNS))
+		return wrong(msg, "it has not asked for runs");
+	if (run.count < 2)
+		return wrong(msg, "that is no run");
+	for (i = 0; i < run.count; i++) {
+		one.header.id = msg->header.id + i;
+		one.request.org_block = run.block + i;
+		one.request.flags = run.flags;
+		dmt_model_note(m, peer, false, &one);
+		m->blame = run.block + i;
+		if (!told_request(m, peer, &one))
+			return false;
+	}
+	return true;
+}
+
 /**
  * dmt_model_told() - the kernel has said something
  * @m: the model
@@ -553,6 +580,8 @@ bool dmt_model_told(struct dmt_model *m, int peer, const struct dmt_msg *msg)
 	switch (msg->header.msg_type) {
 	case DM_USERSPACE_MAP_BLOCK_REQ:
 		return told_request(m, peer, msg);
+	case DM_USERSPACE_MAP_RUN_REQ:
+		return told_run(m, peer, msg);
 	case DM_USERSPACE_GET_VERSION:
 	case DM_USERSPACE_EXTENSIONS:
 		return told_echo(m, peer, msg);
