@@ -462,10 +462,36 @@ TEST_F(gated, every_byte_of_every_message_is_accounted_for)
 	}
 }
 
+/* Two neighbours that are asked for in one message. */
+static bool every_byte_of_a_run(struct dmt *t)
+{
+	struct dmt_io *io[2] = { dmt_begin_read(t, 8) };
+	const uint64_t block = 8;
+	const uint32_t count = 2, flags = DMU_FLAG_RD;
+	uint8_t got[1024], want[1024], payload[16];
+	uint32_t id;
+
+	if (!dmt_counts(t->name, DMT_WAITING, 1))
+		return false;
+	io[1] = dmt_begin_read(t, 9);
+	if (!dmt_counts(t->name, DMT_WAITING, 2) ||
+	    read_guarded(t->ctl, got, sizeof(got), sizeof(got)) != 28)
+		return false;
+	memcpy(&id, got + 8, 4);
+	memcpy(payload, &block, 8);
+	memcpy(payload + 8, &count, 4);
+	memcpy(payload + 12, &flags, 4);
+	expect(want, DM_USERSPACE_MAP_RUN_REQ, id, payload, 16);
+	return !memcmp(want, got, 28) && id && !dmt_fail(t->ctl, id) &&
+	       !dmt_fail(t->ctl, id + 1) && dmt_io_result(io[0]) == -EIO &&
+	       dmt_io_result(io[1]) == -EIO;
+}
+
 TEST_F(gated, every_byte_of_the_extensions_is_accounted_for)
 {
 	struct dmt *t = &self->g.t;
-	const uint64_t all = ~0ull, bits = DMU_EXT_REPORTS | DMU_EXT_DISCARD;
+	const uint64_t all = ~0ull, bits = DMU_EXT_REPORTS | DMU_EXT_DISCARD |
+					   DMU_EXT_RUNS;
 	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW);
 	const uint64_t discarded[2] = { 4, 2 };
 	uint8_t got[1024], want[1024], report[24] = { 0 };
@@ -480,6 +506,8 @@ TEST_F(gated, every_byte_of_the_extensions_is_accounted_for)
 	ASSERT_EQ(20, read_guarded(t->ctl, got, sizeof(got), sizeof(got)));
 	len = expect(want, DM_USERSPACE_EXTENSIONS, 9, &bits, 8);
 	EXPECT_EQ(0, memcmp(want, got, len));
+	ASSERT_TRUE(dirty(t));
+	EXPECT_TRUE(every_byte_of_a_run(t));
 	ASSERT_TRUE(dirty(t));
 
 	io = dmt_begin_read(t, 3);
