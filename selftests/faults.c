@@ -510,8 +510,8 @@ FIXTURE_SETUP(nth)
 	dmt_disk_open(&self->disk, DMT_BLOCKS * DMT_BLOCK, 0);
 	snprintf(self->params, sizeof(self->params), "%s 4096 %u:%u",
 		 self->name, major(self->disk.dev), minor(self->disk.dev));
-	self->able = memory_can_fail() && !access("/proc/thread-self/fail-nth",
-						   W_OK);
+	self->able = memory_can_fail() &&
+		     !access("/proc/thread-self/fail-nth", W_OK);
 	if (self->able) {
 		dmt_inject_here("failslab", 0);
 		dmt_inject_here("fail_page_alloc", 0);
