@@ -51,8 +51,11 @@ FIXTURE_TEARDOWN(ia32)
 	dmt_teardown(&self->t);
 }
 
-/* Its process, or a negative errno where it cannot be run. */
-static pid_t daemon_start(const struct dmt *t, const char *program)
+/*
+ * Its process, or a negative errno where it cannot be run. @ready is what it writes
+ * to when it has nothing more to say unasked.
+ */
+static pid_t daemon_start(const struct dmt *t, const char *program, int ready)
 {
 	char control[300], maj[16], min[16];
 	int pipes[2], e = 0;
@@ -65,6 +68,8 @@ static pid_t daemon_start(const struct dmt *t, const char *program)
 		err(1, "pipe");
 	pid = fork();
 	if (!pid) {
+		if (dup2(ready, STDOUT_FILENO) < 0)
+			_exit(1);
 		execl(program, program, control, maj, min, (char *)NULL);
 		e = errno;
 		_exit(write(pipes[1], &e, sizeof(e)) != sizeof(e));
@@ -82,16 +87,23 @@ static pid_t daemon_start(const struct dmt *t, const char *program)
 TEST_F(ia32, daemon_of_32_bits_is_served)
 {
 	struct dmt *t = &self->t;
-	pid_t pid = daemon_start(t, self->program);
 	uint8_t got[512], want[512];
+	int status, ready[2];
 	struct dmt_io *io;
-	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe2(ready, O_CLOEXEC));
+	pid = daemon_start(t, self->program, ready[1]);
+	close(ready[1]);
 
 	if (pid == -ENOENT)
 		SKIP(return, "the compiler could not build for 32 bits");
 	if (pid == -ENOEXEC)
 		SKIP(return, "this kernel runs no programs of 32 bits");
 	ASSERT_LT(0, pid);
+	/* Not before: it looks at what can be read while there is no request. */
+	EXPECT_EQ(1, read(ready[0], got, 1));
+	close(ready[0]);
 	io = dmt_io(t->fd, DMT_WRITE, IA32_BLOCK * 512, 512, 2);
 	EXPECT_EQ(0, dmt_io_wait(io));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));

@@ -3,7 +3,8 @@
  * ia32-daemon CONTROL MAJOR MINOR: a daemon of 32 bits, for ia32.c. It has no C
  * library, because machines of 64 bits seldom have one of 32 to link with.
  *
- * It maps the block that it is asked for, with SYNC, to where STORE says on the
+ * Having looked at what there is without a request, it says a byte. Then it maps the
+ * block that it is asked for, with SYNC, to where STORE says on the
  * device named, acknowledges, and invalidates. Its status is the line that
  * something went wrong in, modulo 256, or 0.
  */
@@ -13,7 +14,7 @@
 /* Numbers of system calls, as asm/unistd_32.h has them. */
 enum { SYS_EXIT = 1, SYS_READ = 3, SYS_WRITE = 4, SYS_OPEN = 5, SYS_POLL = 168 };
 
-enum { RDWR = 2, POLLIN = 1, POLLOUT = 4, PATIENCE = 20000 };
+enum { STDOUT = 1, RDWR = 2, POLLIN = 1, POLLOUT = 4, PATIENCE = 20000 };
 
 struct pollfd {
 	int fd;
@@ -159,6 +160,7 @@ __attribute__((used)) void daemon_main(long *stack)
 	fd = call(SYS_OPEN, (long)argv[1], RDWR, 0);
 	NEED(fd >= 0);
 	handshake((int)fd);
+	NEED(call(SYS_WRITE, STDOUT, (long)argv[0], 1) == 1);
 	answer((int)fd, number(argv[2]), number(argv[3]));
 	invalidate((int)fd);
 	call(SYS_EXIT, 0, 0, 0);
