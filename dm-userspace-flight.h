@@ -91,6 +91,25 @@ static inline struct percpu_ref *dmu_flight_enter(struct dmu_flight *flight)
 	return &epoch->ref;
 }
 
+/**
+ * dmu_flight_enter_rcu() - dmu_flight_enter() from inside an RCU read section
+ * @flight: of its direction
+ *
+ * Which spares it one of its own: this is for the path of hits.
+ *
+ * Return: what dmu_flight_leave() wants.
+ */
+static inline struct percpu_ref *dmu_flight_enter_rcu(struct dmu_flight *flight)
+{
+	/* Pairs with the release in flight_turn(). */
+	struct dmu_epoch *epoch = smp_load_acquire(&flight->current_epoch);
+
+	/* One that is being killed can be joined until this section ends. */
+	if (unlikely(!percpu_ref_tryget_live_rcu(&epoch->ref)))
+		percpu_ref_get(&epoch->ref);
+	return &epoch->ref;
+}
+
 /* Context: any. */
 static inline void dmu_flight_leave(struct percpu_ref *ref)
 {

@@ -25,9 +25,9 @@ static void remap_use(struct dmu_remap *remap)
  * How far does the mapping go on unbroken after a remap that covers the first
  * @left of @sectors?
  */
-static unsigned int remap_goes_on(struct dmu_space *space,
-				  struct dmu_remap *remap, int rw,
-				  unsigned int left, unsigned int sectors)
+static noinline unsigned int
+remap_goes_on(struct dmu_space *space, struct dmu_remap *remap, int rw,
+	      unsigned int left, unsigned int sectors)
 {
 	u64 blocks = 1ULL << remap->run_bits;
 	u64 block = remap->block;
@@ -329,7 +329,7 @@ int dmu_map_slowly(struct dmu_target *target, struct bio *bio)
 }
 
 /* The part of a bio that lies in its first block takes the slow path. */
-static int map_miss(struct dmu_target *target, struct bio *bio)
+static noinline int map_miss(struct dmu_target *target, struct bio *bio)
 {
 	struct dmu_space *space = target->space;
 	sector_t mask = dmu_block_sectors(space) - 1;
@@ -390,7 +390,7 @@ static int map_flush(struct dmu_target *target, struct bio *bio)
 }
 
 /* What is not a plain read or write. MAP_GO_ON: it is mapped like one. */
-static int map_unusual(struct dmu_target *target, struct bio *bio)
+static noinline int map_unusual(struct dmu_target *target, struct bio *bio)
 {
 	/* One who has to poll for its I/O must not be what others wait for. */
 	bio_clear_polled(bio);
@@ -409,7 +409,7 @@ static int map_unusual(struct dmu_target *target, struct bio *bio)
 }
 
 /* It has found its place, but may be too much for the device there. */
-static int map_hit_unusual(struct dmu_target *target, struct bio *bio)
+static noinline int map_hit_unusual(struct dmu_target *target, struct bio *bio)
 {
 	struct dmu_bio *pb = dmu_bio(bio);
 	blk_status_t status;
@@ -459,7 +459,7 @@ int dmu_map(struct dm_target *ti, struct bio *bio)
 			return r;
 	}
 	rcu_read_lock();
-	pb->flight = dmu_flight_enter(&target->space->flight[rw]);
+	pb->flight = dmu_flight_enter_rcu(&target->space->flight[rw]);
 	hit = map_hit(target, bio, rw);
 	rcu_read_unlock();
 	if (likely(hit == HIT_PLACE))
