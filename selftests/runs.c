@@ -301,7 +301,8 @@ TEST_F(runs, one_block_changes_and_the_others_stay)
 	EXPECT_TRUE(reads(t, RUN, 700, 300));
 	EXPECT_TRUE(reads(t, block, 3000, 1));
 	EXPECT_TRUE(reads(t, block + 1, 701 + 300, RUN - 301));
-	EXPECT_TRUE(all_hits(t, 0));
+	/* What replaces another may have to be waited for, but is not asked for. */
+	EXPECT_TRUE(dmt_silent(t->ctl));
 	/* Back again: all of it is one. */
 	ASSERT_TRUE(push(t, block, 700 + 300, 1, RW));
 	EXPECT_TRUE(reads(t, RUN, 700, RUN));
