@@ -203,6 +203,8 @@ TEST_F(runs, in_whatever_order_they_come)
 	for (i = 0; i < 3; i++) {
 		ASSERT_TRUE(push_shuffled(t, RUN, 77, RUN, steps[i]));
 		EXPECT_EQ(RUN, dmt_counter(t->name, DMT_REMAPS));
+		/* All of it is ready then: what was dropped is waited for. */
+		EXPECT_TRUE(reads(t, RUN, 77, RUN));
 		EXPECT_EQ(1, drop_all(self));
 	}
 }
@@ -285,6 +287,7 @@ TEST_F(runs, not_what_differs)
 	ASSERT_TRUE(push(t, 4, 10, 8, RW));
 	EXPECT_EQ(8, drop_all(self));
 	ASSERT_TRUE(push(t, 4, 10, 12, RW));
+	EXPECT_TRUE(reads(t, 4, 10, 12));
 	EXPECT_EQ(5, drop_all(self));
 }
 
@@ -308,7 +311,9 @@ TEST_F(runs, one_block_changes_and_the_others_stay)
 	EXPECT_TRUE(reads(t, RUN, 700, RUN));
 	EXPECT_EQ(1, drop_all(self));
 	/* Seven of each smaller size, and it. */
-	ASSERT_TRUE(push(t, RUN, 700, RUN, RW) && push(t, block, 9, 1, RW));
+	ASSERT_TRUE(push(t, RUN, 700, RUN, RW));
+	EXPECT_TRUE(reads(t, RUN, 700, RUN));
+	ASSERT_TRUE(push(t, block, 9, 1, RW));
 	EXPECT_EQ(3 * 7 + 1, drop_all(self));
 }
 
