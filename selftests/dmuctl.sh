@@ -163,6 +163,31 @@ revive()
 	dmuctl revive work && wait $! && dmuctl list | grep -q served
 }
 
+# What somebody has suspended stays so until they resume it.
+revive_suspended()
+{
+	pkill -KILL -x dmud || return
+	dmsetup suspend --noflush work && dmuctl revive work 2> said || return
+	grep -q 'work is suspended: .* "dmsetup resume work"' said &&
+		[[ $(dmsetup info -c --noheadings -o suspended work) == Suspended ]] &&
+		dmsetup resume work && dmuctl list | grep -q served &&
+		[[ $(head -c 3 /dev/mapper/work) == one ]]
+}
+
+# One whose maker got no further than to load its table.
+revive_unfinished()
+{
+	local table uuid
+
+	table=$(dmsetup table work | sed 's/ work / half /')
+	uuid=$(dmsetup info -c --noheadings -o uuid work | sed 's/work$/half/')
+	dmsetup create half --uuid "$uuid" --notable &&
+		dmsetup load half --table "$table" && dmuctl detach work &&
+		dmuctl revive half && dmuctl list | grep -q 'half .*served' &&
+		[[ $(head -c 3 /dev/mapper/half) == one ]] && dmuctl detach half &&
+		snapshot work
+}
+
 geometry_is_kept()
 {
 	dmuctl detach work || return
@@ -229,7 +254,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 14
+ktap_set_plan 16
 check "wrong command lines are refused" bad_commands
 check "files that will not do are refused, and kept" bad_files
 check "what the policy refuses is undone" bad_policies
@@ -238,6 +263,8 @@ check "a snapshot, its list and its status" a_snapshot
 check "what is in use is not used twice" clashes
 check "two snapshots of one origin" two_snapshots
 check "revive starts a new daemon" revive
+check "revive leaves suspended what was suspended" revive_suspended
+check "revive resumes what was never finished" revive_unfinished
 check "a store keeps its geometry and its contents" geometry_is_kept
 check "an interruption undoes what was done" interrupted
 check "block devices as origin and store" by_device

@@ -372,6 +372,11 @@ int cmd_revive(int argc, char **argv)
 	}
 	if (daemon_start(m.name, m.policy, args.opts))
 		return EXIT_FAILED;
-	/* One that was interrupted while it was made has not been resumed. */
-	return m.suspended && mapped_resume(m.name) ? EXIT_FAILED : EXIT_OK;
+	if (!m.begun)
+		return mapped_resume(m.name) ? EXIT_FAILED : EXIT_OK;
+	/* Somebody has suspended it, and knows until when. */
+	if (m.suspended)
+		complain("%s is suspended: its I/O goes on after \"dmsetup resume %s\"",
+			 m.name, m.name);
+	return EXIT_OK;
 }

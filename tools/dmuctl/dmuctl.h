@@ -69,7 +69,9 @@ void backing_name(dev_t dev, char *buf, size_t size);
  * @dev: its number
  * @sectors: its size
  * @open_count: how many have it open
- * @suspended: it has no live table, or is suspended
+ * @suspended: no I/O gets in
+ * @begun: it has had a table that I/O got in through; without one, its maker was
+ *	interrupted
  * @block_size: bytes
  * @nr_devices: that the table names
  * @devices: their numbers
@@ -83,6 +85,7 @@ struct mapped {
 	uint64_t sectors;
 	int open_count;
 	bool suspended;
+	bool begun;
 	uint32_t block_size;
 	unsigned int nr_devices;
 	dev_t devices[MAX_DEVICES];

@@ -336,7 +336,8 @@ static int look(const char *name, struct mapped *m)
 		dm_task_destroy(task);
 	m->dev = makedev(info.major, info.minor);
 	m->open_count = info.open_count;
-	m->suspended = info.suspended;
+	m->suspended = info.suspended || !info.live_table;
+	m->begun = info.live_table;
 	return ok && (get_table(m, false) || get_table(m, true)) ? 0 : -1;
 }
 
