@@ -16,11 +16,12 @@ static void report_add(struct dmu_reports *reports,
 		       const struct dmu_report *report)
 {
 	if (reports->nr == DMU_MAX_REPORTS) {
-		reports->lost++;
+		WRITE_ONCE(reports->lost, reports->lost + 1);
 		return;
 	}
-	reports->ring[(reports->first + reports->nr++) % DMU_MAX_REPORTS] =
+	reports->ring[(reports->first + reports->nr) % DMU_MAX_REPORTS] =
 		*report;
+	WRITE_ONCE(reports->nr, reports->nr + 1);
 }
 
 /**

@@ -271,7 +271,8 @@ static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
 
 	lockdep_assert_held(&bucket->lock);
 	hlist_del_rcu(&remap->node);
-	if (!--bucket->nr_of[size])
+	WRITE_ONCE(bucket->nr_of[size], bucket->nr_of[size] - 1);
+	if (!bucket->nr_of[size])
 		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
 	atomic_long_dec(&space->nr_remaps);
 }
@@ -359,7 +360,8 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 	unsigned int size = remap->run_bits / DMU_RUN_BITS;
 
 	lockdep_assert_held(&bucket->lock);
-	if (!bucket->nr_of[size]++)
+	WRITE_ONCE(bucket->nr_of[size], bucket->nr_of[size] + 1);
+	if (bucket->nr_of[size] == 1)
 		WRITE_ONCE(bucket->sizes, bucket->sizes | BIT(size));
 	atomic_long_inc(&space->nr_remaps);
 	hlist_add_head_rcu(&remap->node,

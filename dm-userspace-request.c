@@ -66,7 +66,8 @@ u64 dmu_id_new(struct dmu_space *space)
 	u32 id;
 
 	do {
-		id = ++space->last_seq & id_mask();
+		WRITE_ONCE(space->last_seq, space->last_seq + 1);
+		id = space->last_seq & id_mask();
 	} while (!id || dmu_id_find(space, id));
 	return space->last_seq;
 }
@@ -127,16 +128,20 @@ static void unread_insert(struct dmu_space *space, struct dmu_request *request)
 	list_add_tail(&request->queue, &pos->queue);
 }
 
+/* For those that look without the lock, too. Context: space->lock. */
+static void count(unsigned int *nr, int more)
+{
+	WRITE_ONCE(*nr, *nr + more);
+}
+
 /* Leave the list of the present state. */
 static void request_leave(struct dmu_space *space, struct dmu_request *request)
 {
 	list_del(&request->queue);
 	if (request->state == DMU_REQUEST_STARVED)
-		space->nr_starved--;
-	if (request->state == DMU_REQUEST_SENT)
-		space->nr_sent--;
-	else
-		space->nr_unread--;
+		count(&space->nr_starved, -1);
+	count(request->state == DMU_REQUEST_SENT ? &space->nr_sent :
+						   &space->nr_unread, -1);
 }
 
 /* Context: space->lock. */
@@ -149,8 +154,8 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 	switch (state) {
 	case DMU_REQUEST_STARVED:
 		list_add_tail(&request->queue, &space->starved);
-		space->nr_unread++;
-		space->nr_starved++;
+		count(&space->nr_unread, 1);
+		count(&space->nr_starved, 1);
 		break;
 	case DMU_REQUEST_UNREAD:
 		if (!request->id.id) {
@@ -166,12 +171,12 @@ static void request_enter(struct dmu_space *space, struct dmu_request *request,
 			trace_dmu_request_redelivered(space, request->block,
 						      request->id.id);
 		}
-		space->nr_unread++;
+		count(&space->nr_unread, 1);
 		break;
 	case DMU_REQUEST_SENT:
 		request->since = jiffies;
 		list_add_tail(&request->queue, &peer->sent);
-		space->nr_sent++;
+		count(&space->nr_sent, 1);
 		break;
 	}
 }

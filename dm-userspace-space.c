@@ -677,9 +677,9 @@ void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum)
 	for_each_possible_cpu(cpu) {
 		struct dmu_counters *c = per_cpu_ptr(space->counters, cpu);
 
-		sum->hits += c->hits;
-		sum->misses += c->misses;
-		sum->evictions += c->evictions;
-		sum->errors += c->errors;
+		sum->hits += READ_ONCE(c->hits);
+		sum->misses += READ_ONCE(c->misses);
+		sum->evictions += READ_ONCE(c->evictions);
+		sum->errors += READ_ONCE(c->errors);
 	}
 }
