@@ -29,7 +29,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define NR_SECONDS	30u	/* without DMT_CHAOS_SECONDS */
+#define NR_SECONDS	30u	/* or fewer, without DMT_CHAOS_SECONDS */
 #define MEGABYTES	16u	/* of each device */
 #define KNOWN		2u	/* of them hold something at first */
 #define BEARABLE	8	/* s that a device may have to wait for its daemon */
@@ -505,6 +505,9 @@ static void start_traffic(struct chaos *c, struct device *d)
 
 static void start_fio(struct chaos *c)
 {
+	char seconds[16];
+
+	snprintf(seconds, sizeof(seconds), "%u", c->seconds);
 	if (sh("mount /dev/mapper/moss %s/mnt", c->dir))
 		errx(1, "cannot mount");
 	c->fio = fork();
@@ -514,7 +517,7 @@ static void start_fio(struct chaos *c)
 		err(1, "%s", c->dir);
 	execlp("sh", "sh", "-c",
 	       "exec fio --name=moss --filename=mnt/file --size=2M --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=16 --verify_fatal=1 --verify_dump=0 --fsync=16 --time_based --runtime=$0 --output=fio.log",
-	       getenv("DMT_CHAOS_SECONDS") ?: "30", NULL);
+	       seconds, NULL);
 	err(1, "fio");
 }
 
@@ -529,7 +532,8 @@ FIXTURE_SETUP(chaos)
 	self->c = c;
 	c->seed = number_from("DMT_SEED", (uint64_t)time(NULL));
 	c->random = c->seed;
-	c->seconds = (unsigned int)number_from("DMT_CHAOS_SECONDS", NR_SECONDS);
+	c->seconds = (unsigned int)number_from("DMT_CHAOS_SECONDS",
+					     dmt_often(NR_SECONDS));
 	ksft_print_msg("seed %" PRIu64 ", %u seconds\n", c->seed, c->seconds);
 	/* Says nothing more about it in the log. */
 	put("/proc/sys/vm/drop_caches", 4);

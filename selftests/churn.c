@@ -8,6 +8,7 @@
 #include "lib/fixture.h"
 #include "lib/gate.h"
 #include "lib/load.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <libdevmapper.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static bool go_on(unsigned int turn, unsigned int often, unsigned int seconds)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (!turn)
 		begun = now;
+	seconds = dmt_often(seconds);
 	if (turn < often * scale() && (turn < often / 8 || now.tv_sec -
 				       begun.tv_sec < seconds * scale()))
 		return true;

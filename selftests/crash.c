@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include "lib/load.h"
+#include "lib/sysfs.h"
 #include <stdlib.h>
 
 #define NR_KILLS 100
@@ -33,7 +34,7 @@ TEST_F_TIMEOUT(load, hundred_kills_lose_and_corrupt_nothing, 600)
 	unsigned int kills;
 
 	srandom(4711);
-	for (kills = 0; kills < NR_KILLS; kills++) {
+	for (kills = 0; kills < dmt_often(NR_KILLS); kills++) {
 		dmt_load_daemon(load, kills);
 		ASSERT_TRUE(dmt_load_run(load, random() % 32));
 		/* Mappings that a daemon knows to be durable are no loss. */
@@ -49,7 +50,7 @@ TEST_F_TIMEOUT(load, hundred_kills_lose_and_corrupt_nothing, 600)
 		       load->book->answers, load->book->commits);
 	/* Else this has tested nothing. */
 	EXPECT_LT(load->book->commits, load->book->answers);
-	EXPECT_LT(100, load->book->commits);
+	EXPECT_LT(dmt_often(NR_KILLS), load->book->commits);
 	EXPECT_EQ(0, dmt_counter(load->t.name, DMT_ERRORS));
 }
 

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "lib/gated.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,7 +285,7 @@ TEST_F_TIMEOUT(gated, places_that_came_back_are_never_touched_again, 120)
 	for (i = 0; i < NR_PLACES; i++)
 		take_back(t, places, i, 1);
 	srandom(1);
-	for (round = 0; round < ROUNDS; round++) {
+	for (round = 0; round < dmt_often(ROUNDS); round++) {
 		uint64_t place = random() % NR_PLACES;
 		uint64_t block = random() % 16;
 		struct dmt_map map = dmt_plain(&t->store, block, place, RW);

@@ -83,7 +83,7 @@ static int come_and_go(unsigned int nr)
 
 	dmt_disk_open(&disk, DMT_BLOCKS * DMT_BLOCK, 0);
 	snprintf(name, sizeof(name), "side%u", nr);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < dmt_often(20); i++) {
 		dmt_brief_make(&b, name, &disk);
 		ok &= dmt_brief_use(&b, i);
 		if (i % 2)
@@ -189,7 +189,7 @@ TEST_F_TIMEOUT(life, files_are_opened_while_devices_come_and_go, 150)
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, open_and_close,
 					    &o[i]));
-	for (i = 0; i < 50 || !o[0].served || !o[1].served; i++) {
+	for (i = 0; i < dmt_often(50) || !o[0].served || !o[1].served; i++) {
 		ASSERT_EQ(0, dmt_dm_load("opened", 0,
 					 DMT_BLOCKS * DMT_SECTORS,
 					 "userspace", params));
@@ -234,7 +234,7 @@ TEST_F(life, device_goes_while_its_daemon_writes)
 {
 	unsigned int i;
 
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < dmt_often(20); i++) {
 		struct opener o = { .disk = &self->disk };
 		pthread_t thread;
 		struct dmt_brief b;

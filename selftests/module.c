@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(module, tables_are_loaded_while_the_module_comes_and_goes, 150)
 	set_modprobe("\n");
 	ASSERT_EQ(0, dmt_dm_create("race"));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, load_tables, &l));
-	while (removed < 20) {
+	while (removed < dmt_often(20)) {
 		r = dmt_module_remove();
 		__atomic_add_fetch(&l.tries, 1, __ATOMIC_RELEASE);
 		ASSERT_TRUE(!r || r == -EWOULDBLOCK);

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "lib/gated.h"
+#include "lib/sysfs.h"
 
 /* Block 1 is written at place 1 of the store, and that write does not come back. */
 static struct dmt_io *write_held(const struct dmt_gated *g, uint32_t flags)
@@ -387,7 +388,7 @@ TEST_F_TIMEOUT(gated, replacements_that_wait_end_with_the_device, 120)
 	struct dmt_map map;
 	struct dmt_io *io;
 
-	for (turn = 0; turn < 20; turn++) {
+	for (turn = 0; turn < dmt_often(20); turn++) {
 		map = dmt_plain(&g->t.store, 1, 1, RW);
 		ASSERT_EQ(0, dmt_map(g->t.ctl, 0, &map));
 		dmt_gate_shut(&g->store);

@@ -7,6 +7,7 @@
 #include "lib/gated.h"
 #include "lib/load.h"
 #include "lib/suspend.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -413,7 +414,7 @@ TEST_F_TIMEOUT(load, suspensions_lose_and_corrupt_nothing, 600)
 	srandom(815);
 	dmt_params(t, params, sizeof(params));
 	dmt_load_daemon(load, 0);
-	for (i = 0; i < 60; i++) {
+	for (i = 0; i < dmt_often(60); i++) {
 		bool killed = i % 3 == 2;
 
 		ASSERT_TRUE(dmt_load_run(load, random() % 32));

@@ -6,9 +6,11 @@ set -u
 # shellcheck source-path=SCRIPTDIR source=lib/tools.sh
 . "$(dirname "$(readlink -f "$0")")/tools.sh"
 
-mixed=(--bsrange=4k-64k --rw=randwrite --size=8M --iodepth=16 --ioengine=libaio)
-small=(--bs=512 --rw=randrw --size=512k --offset=9M --iodepth=2 --ioengine=libaio)
-large=(--bs=1M --rw=write --size=8M --iodepth=4 --ioengine=libaio)
+megabytes=$(often 8)
+kill_times=$(often 16)
+mixed=(--bsrange=4k-64k --rw=randwrite --size="${megabytes}M" --iodepth=16 --ioengine=libaio)
+small=(--bs=512 --rw=randrw --size="$(often 512)k" --offset=9M --iodepth=2 --ioengine=libaio)
+large=(--bs=1M --rw=write --size="${megabytes}M" --iodepth=4 --ioengine=libaio)
 
 load_linear()
 {
@@ -58,7 +60,7 @@ partial_writes()
 	cp origin.img want.img
 	dmuctl snapshot --origin origin.img --store store.cow --store-size 32M \
 		--block-size 64k snap || return
-	for ((i = 3; i < 4000; i += 611)); do
+	for ((i = 3; i < 4000; i += 811)); do
 		for f in want.img /dev/mapper/snap; do
 			printf 'sector %d' $i | dd of=$f bs=512 seek=$i count=1 \
 				conv=notrunc,sync,fsync status=none
@@ -75,7 +77,7 @@ load_until_done()
 	local round=0
 
 	until [[ -e load.done ]]; do
-		verify /dev/mapper/snap "${mixed[@]}" --size=2M \
+		verify /dev/mapper/snap "${mixed[@]}" --size=1M \
 			--offset=$((round++ % 64 * 2))M || return
 	done
 }
@@ -98,7 +100,7 @@ killed_again_and_again()
 {
 	local load kills status
 
-	for ((kills = 0; kills < 12; kills++)); do
+	for ((kills = 0; kills < kill_times; kills++)); do
 		((kills)) || {
 			load_until_done &
 			load=$!
@@ -111,7 +113,7 @@ killed_again_and_again()
 	wait "$load"
 	status=$?
 	rm -f load.done
-	((kills == 12)) && return $status
+	((kills == kill_times)) && return $status
 }
 
 killed_cow()

@@ -11,6 +11,17 @@
 work=$(mktemp -d /tmp/dmt.XXXXXX)
 cd "$work" || exit 1
 
+# How much of something there is to be; an eighth on a kernel that looks for
+# mistakes, where all takes longer. As dmt_often().
+often()
+{
+	if [[ -e /proc/lockdep_stats || -e /sys/kernel/debug/kcsan ]]; then
+		echo $((($1 + 7) / 8))
+	else
+		echo "$1"
+	fi
+}
+
 # NAME COMMAND...: a test that passes where the command does.
 check()
 {
