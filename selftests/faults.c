@@ -544,7 +544,7 @@ FIXTURE_TEARDOWN(nth)
 /* Each of them takes long; where there is no time, an eighth of them, by chance. */
 static unsigned int nth_step(void)
 {
-	return getenv("DMT_PATIENCE") ? 1 : 8;
+	return getenv("DMT_SCALE") ? 1 : 8;
 }
 
 static unsigned int nth_first(void)
@@ -578,7 +578,9 @@ TEST_F_TIMEOUT(nth, each_allocation_of_a_table_load_can_fail, 1200)
 		ASSERT_TRUE(dmt_keys_are_gone());
 	}
 	ksft_print_msg("%u allocations, %u of them needed\n", tried - 1, failed);
-	EXPECT_LT(5, failed);
+	/* An eighth of them may leave out those. */
+	if (nth_step() == 1)
+		EXPECT_LT(5, failed);
 }
 
 TEST_F_TIMEOUT(nth, each_allocation_of_an_open_can_fail, 600)
@@ -608,7 +610,7 @@ TEST_F_TIMEOUT(nth, each_allocation_of_an_open_can_fail, 600)
 		EXPECT_FALSE(dmt_attached(self->name));
 	}
 	ksft_print_msg("%u allocations, %u of them needed\n", nth - 1, failed);
-	EXPECT_LT(1, failed);
+	EXPECT_LT(0, failed);
 }
 
 TEST_HARNESS_MAIN

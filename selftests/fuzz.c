@@ -29,6 +29,7 @@
 #include "lib/fixture.h"
 #include "lib/gate.h"
 #include "lib/model.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <inttypes.h>
 #include <linux/fs.h>
@@ -39,7 +40,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define NR_MESSAGES	100000u
+#define NR_MESSAGES	100000u		/* or fewer, without DMT_FUZZ_MESSAGES */
 #define SHORT_BY	4u		/* sectors that the last block lacks */
 #define GAP		64u		/* sectors that nobody names */
 #define POOL		(DMT_TRUE * DMT_SECTORS + GAP)
@@ -1320,7 +1321,8 @@ TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10000)
 
 	dmt_traffic_start(&f->traffic);
 	start_vandals(f);
-	ok = fuzz(f, number_from("DMT_FUZZ_MESSAGES", NR_MESSAGES)) && finish(f);
+	ok = fuzz(f, number_from("DMT_FUZZ_MESSAGES",
+				 dmt_often(NR_MESSAGES))) && finish(f);
 	ksft_print_msg("%" PRIu64 " messages, %" PRIu64 " of them to be accepted; %"
 		       PRIu64 " read; %u deaths; %" PRIu64 " I/Os verified, %"
 		       PRIu64 " failed by request, %u others\n", f->sent,

@@ -62,13 +62,14 @@ counter_of()
 # shellcheck disable=SC2034
 field_misses=7 field_errors=13
 
-# What fio's jobs have in common. Verification reads everything back.
+# What fio's jobs have in common. Verification reads everything back. More jobs
+# follow with --name=... --stonewall: to start fio takes longer than they do.
 verify()
 {
 	local device=$1
 	shift
 
-	fio --name=verify --filename="$device" --direct=1 --verify=crc32c \
+	fio --filename="$device" --direct=1 --verify=crc32c \
 		--verify_fatal=1 --verify_dump=0 --randrepeat=1 --group_reporting \
-		--output-format=terse --output=/dev/null "$@"
+		--output-format=terse --output=/dev/null --name=verify "$@"
 }
