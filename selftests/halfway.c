@@ -43,11 +43,9 @@ static void faults_set(const char *name, const char *value)
 	}
 }
 
-/*
- * Where the kernel begins to run a module's own start, and where it ends: the
- * next function. Modules have many allocations before.
- */
-static bool find_start(unsigned long long *from, unsigned long long *to)
+/* Where a function of the kernel's begins, and where it ends: the next one. */
+static bool find_text(const char *function, unsigned long long *from,
+		      unsigned long long *to)
 {
 	FILE *f = fopen("/proc/kallsyms", "re");
 	unsigned long long at;
@@ -59,8 +57,7 @@ static bool find_start(unsigned long long *from, unsigned long long *to)
 		return false;
 	while (fgets(line, sizeof(line), f))
 		if (sscanf(line, "%llx %*c %255s", &at, name) == 2 &&
-		    (!strcmp(name, "do_init_module") ||
-		     !strcmp(name, "do_one_initcall")))
+		    !strcmp(name, function))
 			*from = at;
 	rewind(f);
 	while (*from && fgets(line, sizeof(line), f))
@@ -70,16 +67,30 @@ static bool find_start(unsigned long long *from, unsigned long long *to)
 	return *from && *to != ~0ull;
 }
 
+static void faults_set_text(const char *which, unsigned long long from,
+			    unsigned long long to)
+{
+	char name[32], number[32];
+
+	snprintf(name, sizeof(name), "%s-start", which);
+	snprintf(number, sizeof(number), "0x%llx", from);
+	faults_set(name, number);
+	snprintf(name, sizeof(name), "%s-end", which);
+	snprintf(number, sizeof(number), "0x%llx", to);
+	faults_set(name, number);
+}
+
 /* Count the allocations of the module's start only; false where nothing can. */
 static bool faults_prepare(void)
 {
 	unsigned long long from, to;
-	char number[32];
 
 	/* It may be there already. */
 	mount("debugfs", DEBUGFS, "debugfs", 0, NULL);
 	if (access(NTH, F_OK) || access(DEBUGFS "failslab/require-start", F_OK) ||
-	    !find_start(&from, &to))
+	    /* Modules have many allocations before. */
+	    !(find_text("do_one_initcall", &from, &to) ||
+	      find_text("do_init_module", &from, &to)))
 		return false;
 	faults_set("verbose", "0");
 	faults_set("task-filter", "0");
@@ -88,17 +99,17 @@ static bool faults_prepare(void)
 	faults_set("min-order", "0");
 	faults_set("cache-filter", "0");
 	faults_set("stacktrace-depth", "32");
-	snprintf(number, sizeof(number), "0x%llx", from);
-	faults_set("require-start", number);
-	snprintf(number, sizeof(number), "0x%llx", to);
-	faults_set("require-end", number);
+	faults_set_text("require", from, to);
+	/* The kernel loses the name of a cache that it cannot show there. */
+	if (find_text("sysfs_slab_add", &from, &to))
+		faults_set_text("reject", from, to);
 	return true;
 }
 
 static void faults_forget(void)
 {
-	faults_set("require-start", "0");
-	faults_set("require-end", "0xffffffffffffffff");
+	faults_set_text("require", 0, ~0ull);
+	faults_set_text("reject", 0, 0);
 	faults_set("stacktrace-depth", "0");
 	faults_set("ignore-gfp-wait", "1");
 }
