@@ -182,7 +182,8 @@ static bool fails_well(unsigned int n, bool *failed)
 		warnx("allocation %u: %s", n, strerror(-r));
 	if (dmt_module_left())
 		warnx("allocation %u: %s is left", n, dmt_module_left());
-	return !left && !r && !dmt_module_left();
+	/* There are not as many each time. */
+	return !(left && *failed) && !r && !dmt_module_left();
 }
 
 TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 280)
