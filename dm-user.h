@@ -146,8 +146,6 @@ bool dmu_remaps_known(struct dmu_bucket *bucket, u64 block,
 struct dmu_remap *dmu_remap_spare(void);
 struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
 void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
-struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
-void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
 void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap);
 void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -440,6 +438,13 @@ struct dmu_change {
 	struct list_head news;
 };
 
+int dmu_change_cache_init(void);
+void dmu_change_cache_exit(void);
+int dmu_changes_init(struct dmu_space *space, int reserve);
+void dmu_changes_exit(struct dmu_space *space);
+struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
+void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
+void dmu_change_keep(struct dmu_space *space, struct dmu_change *change);
 void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 		      struct dmu_bucket *bucket, const struct dmu_mapping *m,
 		      sector_t len, struct dmu_remap *remap,
@@ -543,7 +548,7 @@ struct dmu_counters {
  * @death: write epoch that I/O owed to the last dead daemon counts in; what is
  *	answered later waits for it (@answers)
  * @max_remaps: recycle what is more than so many, a run being one; 0 is no limit
- * @lock: protects from @ids to @nr_owed
+ * @lock: protects from @ids to @nr_spares
  * @ids: requests and unacknowledged changes, by id
  * @last_seq: of the newest request
  * @starved: requests without memory
@@ -561,8 +566,11 @@ struct dmu_counters {
  * @nr_starved: in @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
+ * @spares: memory for changes, a list by their @next
+ * @nr_spares: in @spares
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
+ * @crowded: some bucket is
  * @gathering: news of held I/O wait for more of them (@lock; read without it)
  * @gather: ends that
  * @remap_pool: struct dmu_remap
@@ -615,9 +623,12 @@ struct dmu_space {
 	unsigned int nr_starved;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
+	struct dmu_change *spares;
+	unsigned int nr_spares;
 
 	atomic_t copying;
 	atomic_long_t nr_remaps;
+	bool crowded;
 	bool gathering;
 	struct delayed_work gather;
 	mempool_t remap_pool;

@@ -24,7 +24,7 @@ void dmu_change_put(struct dmu_change *c)
 	if (--c->refs)
 		return;
 	hlist_del(&c->node);
-	dmu_change_free(c->space, c);
+	dmu_change_keep(c->space, c);
 }
 
 /* --- the daemon that owes the ack ------------------------------------------ */

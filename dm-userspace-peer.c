@@ -406,24 +406,33 @@ out:
 	return r;
 }
 
-/* One block; it has been looked at whether that can be true. */
-static int map_block(struct dmu_peer *peer, struct dmu_mapping *m, sector_t len)
+/* One that nobody has asked for, or asks for no longer. */
+static int map_unasked(struct dmu_peer *peer, struct dmu_mapping *m,
+		       sector_t len)
 {
 	struct dmu_space *space = peer->space;
-	struct dmu_change *change = NULL;
-	struct dmu_remap *remap = NULL;
-	int r;
+	struct dmu_change *change = dmu_change_alloc(space, false);
+	struct dmu_remap *remap = dmu_remap_alloc(space, false);
+	int r = -ENOMEM;
 
-	r = peer_answer(peer, m, len, &remap, &change);
-	if (r == -EAGAIN) {
-		remap = dmu_remap_alloc(space, false);
-		change = dmu_change_alloc(space, false);
-		r = remap && change ?
-		    peer_answer(peer, m, len, &remap, &change) : -ENOMEM;
-	}
+	if (remap && change)
+		r = peer_answer(peer, m, len, &remap, &change);
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);
 	return r;
+}
+
+/* One block. */
+static int map_block(struct dmu_peer *peer, struct dmu_mapping *m)
+{
+	struct dmu_change *change = NULL;
+	struct dmu_remap *remap = NULL;
+	sector_t len;
+	int r;
+
+	r = dmu_space_check(peer->space, m, &len) ?:
+	    peer_answer(peer, m, len, &remap, &change);
+	return r == -EAGAIN ? map_unasked(peer, m, len) : r;
 }
 
 /* The i-th block of a run. */
@@ -517,13 +526,16 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	struct dmu_space *space = peer->space;
 	struct dmu_mapping m;
 	u64 i, done;
-	sector_t len;
 	int r = 0;
 
 	if (mapping->flags & DMU_SYNC && !mapping->id)
 		return -EINVAL;
 	if (!count)
 		return -EINVAL;
+	if (count == 1) {
+		m = *mapping;
+		return map_block(peer, &m);
+	}
 	if (run_wraps(space, mapping, count))
 		return -ERANGE;
 	for (i = 0; i < count && !r; i += done) {
@@ -534,8 +546,7 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 		m = mapping_at(space, mapping, i);
 		done = map_at_once(peer, &m, count - i);
 		if (!done) {
-			r = dmu_space_check(space, &m, &len) ?:
-			    map_block(peer, &m, len);
+			r = map_block(peer, &m);
 			done = 1;
 		}
 		cond_resched();

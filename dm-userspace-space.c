@@ -61,14 +61,18 @@ static void work_add(struct dmu_space *space, struct bio_list *to,
 		     struct bio_list *bios)
 {
 	unsigned long irq;
+	bool first;
 
 	if (bio_list_empty(bios))
 		return;
 	spin_lock_irqsave(&space->work_lock, irq);
+	first = bio_list_empty(to);
 	bio_list_merge(to, bios);
 	spin_unlock_irqrestore(&space->work_lock, irq);
 	bio_list_init(bios);
-	dmu_space_kick(space);
+	/* Whoever was first has seen to it that the worker comes, or is about to. */
+	if (first)
+		dmu_space_kick(space);
 }
 
 /**
