@@ -566,6 +566,7 @@ struct dmu_counters {
  * @nr_starved: in @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
+ * @nr_told: those of them whose daemon has been, or is being, told that I/O is held
  * @spares: memory for changes, a list by their @next
  * @nr_spares: in @spares
  * @copying: copies under way
@@ -623,6 +624,7 @@ struct dmu_space {
 	unsigned int nr_starved;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
+	unsigned int nr_told;
 	struct dmu_change *spares;
 	unsigned int nr_spares;
 

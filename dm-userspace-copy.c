@@ -31,8 +31,7 @@ static void change_copied(int read_err, unsigned long write_err, void *context)
 	spin_unlock_irq(&bucket->lock);
 
 	dmu_flight_leave(flight);
-	if (atomic_dec_and_test(&space->copying))
-		dmu_news_tell(space);
+	atomic_dec(&space->copying);
 	queue_work(space->wq, &space->copy_work);
 	dmu_target_unpin(copier);
 }

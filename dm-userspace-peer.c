@@ -133,20 +133,36 @@ void dmu_peer_close(struct dmu_peer *peer)
 
 /* --- news of held I/O -------------------------------------------------------- */
 
+/*
+ * Is no more such news to come soon? There is some of each mapping with SYNC whose
+ * copy is made or whose I/O is at its device, and of those that are to be answered.
+ * Requests without memory may wait for just these acks.
+ */
+static bool news_complete(struct dmu_space *space)
+{
+	return READ_ONCE(space->nr_owed) == READ_ONCE(space->nr_told) &&
+	       READ_ONCE(space->nr_unread) == READ_ONCE(space->nr_starved) &&
+	       !READ_ONCE(space->nr_sent);
+}
+
 /**
  * dmu_news_gather() - may a daemon be told later that I/O is held?
  * @space: of the key, locked
  *
- * While blocks are copied more of such news are to come, and a daemon that hears
- * of all at once makes their metadata safe with one commit. But none waits for
- * longer than a tick.
+ * A daemon that hears of all held I/O at once makes its metadata safe with one
+ * commit, which costs as much as for one. But none waits for longer than a tick
+ * for others.
  */
 bool dmu_news_gather(struct dmu_space *space)
 {
 	lockdep_assert_held(&space->lock);
-	if (!space->gathering && atomic_read(&space->copying)) {
+	if (!news_complete(space)) {
+		if (!space->gathering)
+			queue_delayed_work(space->wq, &space->gather, 1);
 		WRITE_ONCE(space->gathering, true);
-		queue_delayed_work(space->wq, &space->gather, 1);
+	} else if (space->gathering) {
+		WRITE_ONCE(space->gathering, false);
+		cancel_delayed_work(&space->gather);
 	}
 	return space->gathering;
 }
@@ -174,10 +190,15 @@ void dmu_gather_work(struct work_struct *work)
 				   gather));
 }
 
+/* Are more of them to come? What held them up may be over without more news. */
+static bool news_held(struct dmu_space *space)
+{
+	return READ_ONCE(space->gathering) && !news_complete(space);
+}
+
 static bool news_wait(struct dmu_peer *peer)
 {
-	return !list_empty_careful(&peer->news) &&
-	       !READ_ONCE(peer->space->gathering);
+	return !list_empty_careful(&peer->news) && !news_held(peer->space);
 }
 
 /* --- what it is told --------------------------------------------------------- */
@@ -222,7 +243,7 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 		return true;
 	}
 	c = list_first_entry_or_null(&peer->news, struct dmu_change, news);
-	if (c && !peer->space->gathering) {
+	if (c && !news_held(peer->space)) {
 		list_move_tail(&c->news, &peer->telling);
 		event->type = DMU_EVENT_SYNC;
 		event->id = c->id.id;
