@@ -23,6 +23,7 @@
 #include "dm-userspace-seam.h"
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
+#include <linux/dm-io.h>
 #include <linux/dm-kcopyd.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -55,6 +56,7 @@
 struct dmu_space;
 struct dmu_target;
 struct dmu_bucket;
+struct dmu_buffer;
 struct dmu_change;
 struct dmu_peer;
 
@@ -470,6 +472,12 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);
 void dmu_change_put(struct dmu_change *c);
 void dmu_change_copied(struct dmu_change *c, bool ok);
 void dmu_copies_start(struct dmu_space *space);
+void dmu_copy_over(int read_err, unsigned long write_err, void *context);
+bool dmu_copies_throttled(void);
+bool dmu_buffer_copy(struct dmu_change *change, struct dm_io_region *from,
+		     const struct dm_io_region *to);
+int dmu_buffers_init(struct dmu_space *space);
+void dmu_buffers_exit(struct dmu_space *space);
 
 /* --- answer: what a mapping, or its end, does to a block ------------------- */
 
@@ -537,6 +545,7 @@ struct dmu_counters {
  * @counters: this CPU's
  * @wq: of the worker
  * @kcopyd: copies
+ * @io: likewise, by way of buffers
  * @flight: for READ and for WRITE
  * @key: names the space
  * @node: in the list of spaces (dmu_spaces_lock)
@@ -548,7 +557,7 @@ struct dmu_counters {
  * @death: write epoch that I/O owed to the last dead daemon counts in; what is
  *	answered later waits for it (@answers)
  * @max_remaps: recycle what is more than so many, a run being one; 0 is no limit
- * @lock: protects from @ids to @nr_spares
+ * @lock: protects from @ids to @nr_buffers
  * @ids: requests and unacknowledged changes, by id
  * @last_seq: of the newest request
  * @starved: requests without memory
@@ -569,6 +578,9 @@ struct dmu_counters {
  * @nr_told: those of them whose daemon has been, or is being, told that I/O is held
  * @spares: memory for changes, a list by their @next
  * @nr_spares: in @spares
+ * @buffers: for copies, those not in use
+ * @nr_buffers: all of them
+ * @buffer_trim: frees those not in use
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: some bucket is
@@ -595,6 +607,7 @@ struct dmu_space {
 	struct dmu_counters __percpu *counters;
 	struct workqueue_struct *wq;
 	struct dm_kcopyd_client *kcopyd;
+	struct dm_io_client *io;
 	struct dmu_flight flight[2];
 
 	char *key;
@@ -627,6 +640,9 @@ struct dmu_space {
 	unsigned int nr_told;
 	struct dmu_change *spares;
 	unsigned int nr_spares;
+	struct dmu_buffer *buffers;
+	unsigned int nr_buffers;
+	struct delayed_work buffer_trim;
 
 	atomic_t copying;
 	atomic_long_t nr_remaps;

@@ -11,6 +11,14 @@
 DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(copy_throttle,
 					    "Percentage of time that copies may keep the devices busy");
 
+/**
+ * dmu_copies_throttled() - does the administrator want copies to be slow?
+ */
+bool dmu_copies_throttled(void)
+{
+	return READ_ONCE(dm_kcopyd_throttle.throttle) < 100;
+}
+
 static DEFINE_MUTEX(dmu_spaces_lock);
 static LIST_HEAD(dmu_spaces);
 
@@ -236,6 +244,7 @@ static void space_release_work(struct work_struct *work)
 	cancel_delayed_work_sync(&space->gather);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
+	dmu_buffers_exit(space);
 	destroy_workqueue(space->wq);
 	dm_kcopyd_client_destroy(space->kcopyd);
 	dmu_remaps_exit(space);
@@ -315,6 +324,9 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 		r = PTR_ERR(space->kcopyd);
 		goto bad_kcopyd;
 	}
+	r = dmu_buffers_init(space);
+	if (r)
+		goto bad_buffers;
 	r = dmu_remaps_init(space);
 	if (r)
 		goto bad_remaps;
@@ -342,6 +354,8 @@ bad_writes:
 bad_reads:
 	dmu_remaps_exit(space);
 bad_remaps:
+	dmu_buffers_exit(space);
+bad_buffers:
 	dm_kcopyd_client_destroy(space->kcopyd);
 bad_kcopyd:
 	destroy_workqueue(space->wq);
