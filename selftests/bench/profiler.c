@@ -53,6 +53,7 @@ void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn,
 						 qemu_plugin_meminfo_t info,
 						 uint64_t vaddr, void *data),
 				      int flags, int rw, void *data);
+bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb,
 						 size_t i);
@@ -162,8 +163,8 @@ static void stored(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t vaddr,
 	struct insn *insn = data;
 
 	(void)cpu;
-	(void)info;
-	if (!in_window)
+	/* QEMU calls for what is read, too, whatever it is asked for. */
+	if (!in_window || !qemu_plugin_mem_is_store(info))
 		return;
 	if (!insn->stores++ || vaddr < insn->from)
 		insn->from = vaddr;
