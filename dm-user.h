@@ -20,9 +20,11 @@
 
 #include "compat.h"
 #include "dm-userspace-flight.h"
+#include "dm-userspace-notice.h"
 #include "dm-userspace-seam.h"
 #include <linux/bio.h>
 #include <linux/device-mapper.h>
+#include <linux/dm-io.h>
 #include <linux/dm-kcopyd.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -55,6 +57,7 @@
 struct dmu_space;
 struct dmu_target;
 struct dmu_bucket;
+struct dmu_buffer;
 struct dmu_change;
 struct dmu_peer;
 
@@ -146,8 +149,6 @@ bool dmu_remaps_known(struct dmu_bucket *bucket, u64 block,
 struct dmu_remap *dmu_remap_spare(void);
 struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
 void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
-struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
-void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
 void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap);
 void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -287,57 +288,6 @@ void dmu_id_add(struct dmu_space *space, struct dmu_id *id, u32 value);
 void dmu_id_del(struct dmu_id *id);
 struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
 
-/* --- notice: what a daemon is told unasked -------------------------------- */
-
-#define DMU_MAX_REPORTS 64
-
-/**
- * struct dmu_report - something failed
- * @block: of the mapped device
- * @id: of the request that it is about, or 0
- * @type: what
- * @error: negative errno, or 0
- */
-struct dmu_report {
-	u64 block;
-	u32 id;
-	enum dmu_report_type type;
-	int error;
-};
-
-/**
- * struct dmu_reports - what a daemon is still to be told (space->lock)
- * @ring: the reports; the oldest at @first
- * @first: index into @ring, modulo its size
- * @nr: how many there are
- * @telling: how many of them, from the oldest on, are being told
- * @lost: how many found no room
- * @telling_lost: how many of these are being told
- */
-struct dmu_reports {
-	struct dmu_report ring[DMU_MAX_REPORTS];
-	unsigned int first;
-	unsigned int nr;
-	unsigned int telling;
-	u64 lost;
-	u64 telling_lost;
-};
-
-void dmu_report_locked(struct dmu_space *space, struct dmu_peer *only,
-		       enum dmu_report_type type, u64 block, u32 id, int error);
-void dmu_report(struct dmu_space *space, enum dmu_report_type type, u64 block,
-		u32 id, int error);
-bool dmu_notice_waits(struct dmu_peer *peer);
-bool dmu_notice_telling(const struct dmu_peer *peer);
-void dmu_reports_reconsider(struct dmu_peer *peer);
-bool dmu_notice_take(struct dmu_peer *peer, struct dmu_event *event);
-void dmu_notices_taken(struct dmu_peer *peer);
-void dmu_notices_untake(struct dmu_peer *peer);
-void dmu_discards_reconsider(struct dmu_space *space);
-void dmu_discard_tell(struct dmu_target *target, sector_t sector,
-		      unsigned int sectors);
-void dmu_discards_free(struct list_head *discards);
-
 /* --- peer: a daemon's connection ------------------------------------------- */
 
 /**
@@ -440,6 +390,13 @@ struct dmu_change {
 	struct list_head news;
 };
 
+int dmu_change_cache_init(void);
+void dmu_change_cache_exit(void);
+int dmu_changes_init(struct dmu_space *space, int reserve);
+void dmu_changes_exit(struct dmu_space *space);
+struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
+void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
+void dmu_change_keep(struct dmu_space *space, struct dmu_change *change);
 void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 		      struct dmu_bucket *bucket, const struct dmu_mapping *m,
 		      sector_t len, struct dmu_remap *remap,
@@ -465,6 +422,12 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);
 void dmu_change_put(struct dmu_change *c);
 void dmu_change_copied(struct dmu_change *c, bool ok);
 void dmu_copies_start(struct dmu_space *space);
+void dmu_copy_over(int read_err, unsigned long write_err, void *context);
+bool dmu_copies_throttled(void);
+bool dmu_buffer_copy(struct dmu_change *change, struct dm_io_region *from,
+		     const struct dm_io_region *to);
+int dmu_buffers_init(struct dmu_space *space);
+void dmu_buffers_exit(struct dmu_space *space);
 
 /* --- answer: what a mapping, or its end, does to a block ------------------- */
 
@@ -532,6 +495,7 @@ struct dmu_counters {
  * @counters: this CPU's
  * @wq: of the worker
  * @kcopyd: copies
+ * @io: likewise, by way of buffers
  * @flight: for READ and for WRITE
  * @key: names the space
  * @node: in the list of spaces (dmu_spaces_lock)
@@ -543,7 +507,7 @@ struct dmu_counters {
  * @death: write epoch that I/O owed to the last dead daemon counts in; what is
  *	answered later waits for it (@answers)
  * @max_remaps: recycle what is more than so many, a run being one; 0 is no limit
- * @lock: protects from @ids to @nr_owed
+ * @lock: protects from @ids to @nr_buffers
  * @ids: requests and unacknowledged changes, by id
  * @last_seq: of the newest request
  * @starved: requests without memory
@@ -561,8 +525,15 @@ struct dmu_counters {
  * @nr_starved: in @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
+ * @nr_told: those of them whose daemon has been, or is being, told that I/O is held
+ * @spares: memory for changes, a list by their @next
+ * @nr_spares: in @spares
+ * @buffers: for copies, those not in use
+ * @nr_buffers: all of them
+ * @buffer_trim: frees those not in use
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
+ * @crowded: some bucket is
  * @gathering: news of held I/O wait for more of them (@lock; read without it)
  * @gather: ends that
  * @remap_pool: struct dmu_remap
@@ -586,6 +557,7 @@ struct dmu_space {
 	struct dmu_counters __percpu *counters;
 	struct workqueue_struct *wq;
 	struct dm_kcopyd_client *kcopyd;
+	struct dm_io_client *io;
 	struct dmu_flight flight[2];
 
 	char *key;
@@ -615,9 +587,16 @@ struct dmu_space {
 	unsigned int nr_starved;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
+	unsigned int nr_told;
+	struct dmu_change *spares;
+	unsigned int nr_spares;
+	struct dmu_buffer *buffers;
+	unsigned int nr_buffers;
+	struct delayed_work buffer_trim;
 
 	atomic_t copying;
 	atomic_long_t nr_remaps;
+	bool crowded;
 	bool gathering;
 	struct delayed_work gather;
 	mempool_t remap_pool;

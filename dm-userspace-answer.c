@@ -200,7 +200,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		}
 	}
 	dmu_remap_free(space, remap);
-	dmu_change_free(space, change);
+	dmu_change_keep(space, change);
 }
 
 /**

@@ -24,7 +24,7 @@ void dmu_change_put(struct dmu_change *c)
 	if (--c->refs)
 		return;
 	hlist_del(&c->node);
-	dmu_change_free(c->space, c);
+	dmu_change_keep(c->space, c);
 }
 
 /* --- the daemon that owes the ack ------------------------------------------ */
@@ -37,8 +37,10 @@ void dmu_change_unname(struct dmu_change *c)
 {
 	lockdep_assert_held(&c->space->lock);
 	list_del_init(&c->news);
-	if (c->id.id)
-		c->space->nr_owed--;
+	if (c->id.id) {
+		WRITE_ONCE(c->space->nr_owed, c->space->nr_owed - 1);
+		WRITE_ONCE(c->space->nr_told, c->space->nr_told - c->told);
+	}
 	dmu_id_del(&c->id);
 	c->told = false;
 }
@@ -64,7 +66,7 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 		c->refs++;
 		owner->held = true;
 		dmu_id_add(space, &c->id, id);
-		space->nr_owed++;
+		WRITE_ONCE(space->nr_owed, space->nr_owed + 1);
 	}
 	spin_unlock(&space->lock);
 }
@@ -76,8 +78,10 @@ static void change_tell(struct dmu_change *c)
 
 	if (c->told)
 		return;
-	c->told = true;
 	spin_lock(&c->space->lock);
+	c->told = true;
+	if (c->id.id)
+		WRITE_ONCE(c->space->nr_told, c->space->nr_told + 1);
 	trace_dmu_sync_held(c->space, c->m.block, c->id.id);
 	if (c->owner) {
 		list_add_tail(&c->news, &c->owner->news);

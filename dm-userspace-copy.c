@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Copies: changes that wait for a copy slot, and kcopyd, which does the work.
+ * Copies: changes that wait for a copy slot, and who does the work: kcopyd, or a
+ * buffer.
  */
 #include "dm-userspace-trace.h"
 #include <linux/module.h>
@@ -9,7 +10,15 @@ static unsigned int max_copies = 64;
 module_param(max_copies, uint, 0644);
 MODULE_PARM_DESC(max_copies, "Copies of blocks in flight for each key");
 
-static void change_copied(int read_err, unsigned long write_err, void *context)
+/**
+ * dmu_copy_over() - a copy has been made, or could not be made
+ * @read_err: reading failed
+ * @write_err: writing failed
+ * @context: the change
+ *
+ * Context: process. The space may be gone after this.
+ */
+void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 {
 	struct dmu_change *c = context;
 	struct dmu_bucket *bucket = c->bucket;
@@ -31,8 +40,7 @@ static void change_copied(int read_err, unsigned long write_err, void *context)
 	spin_unlock_irq(&bucket->lock);
 
 	dmu_flight_leave(flight);
-	if (atomic_dec_and_test(&space->copying))
-		dmu_news_tell(space);
+	atomic_dec(&space->copying);
 	queue_work(space->wq, &space->copy_work);
 	dmu_target_unpin(copier);
 }
@@ -105,12 +113,12 @@ void dmu_copies_start(struct dmu_space *space)
 			continue;
 		atomic_inc(&space->copying);
 		trace_dmu_copy_begin(space, c->m.block, c->m.id);
-		if (from.bdev)
-			dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0,
-				       change_copied, c);
-		else
-			dm_kcopyd_zero(space->kcopyd, 1, &to, 0, change_copied,
+		if (!from.bdev)
+			dm_kcopyd_zero(space->kcopyd, 1, &to, 0, dmu_copy_over,
 				       c);
+		else if (!dmu_buffer_copy(c, &from, &to))
+			dm_kcopyd_copy(space->kcopyd, &from, 1, &to, 0,
+				       dmu_copy_over, c);
 	}
 	spin_lock_irq(&space->lock);
 	list_splice(&parked, &space->copies);

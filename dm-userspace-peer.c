@@ -133,20 +133,36 @@ void dmu_peer_close(struct dmu_peer *peer)
 
 /* --- news of held I/O -------------------------------------------------------- */
 
+/*
+ * Is no more such news to come soon? There is some of each mapping with SYNC whose
+ * copy is made or whose I/O is at its device, and of those that are to be answered.
+ * Requests without memory may wait for just these acks.
+ */
+static bool news_complete(struct dmu_space *space)
+{
+	return READ_ONCE(space->nr_owed) == READ_ONCE(space->nr_told) &&
+	       READ_ONCE(space->nr_unread) == READ_ONCE(space->nr_starved) &&
+	       !READ_ONCE(space->nr_sent);
+}
+
 /**
  * dmu_news_gather() - may a daemon be told later that I/O is held?
  * @space: of the key, locked
  *
- * While blocks are copied more of such news are to come, and a daemon that hears
- * of all at once makes their metadata safe with one commit. But none waits for
- * longer than a tick.
+ * A daemon that hears of all held I/O at once makes its metadata safe with one
+ * commit, which costs as much as for one. But none waits for longer than a tick
+ * for others.
  */
 bool dmu_news_gather(struct dmu_space *space)
 {
 	lockdep_assert_held(&space->lock);
-	if (!space->gathering && atomic_read(&space->copying)) {
+	if (!news_complete(space)) {
+		if (!space->gathering)
+			queue_delayed_work(space->wq, &space->gather, 1);
 		WRITE_ONCE(space->gathering, true);
-		queue_delayed_work(space->wq, &space->gather, 1);
+	} else if (space->gathering) {
+		WRITE_ONCE(space->gathering, false);
+		cancel_delayed_work(&space->gather);
 	}
 	return space->gathering;
 }
@@ -174,10 +190,15 @@ void dmu_gather_work(struct work_struct *work)
 				   gather));
 }
 
+/* Are more of them to come? What held them up may be over without more news. */
+static bool news_held(struct dmu_space *space)
+{
+	return READ_ONCE(space->gathering) && !news_complete(space);
+}
+
 static bool news_wait(struct dmu_peer *peer)
 {
-	return !list_empty_careful(&peer->news) &&
-	       !READ_ONCE(peer->space->gathering);
+	return !list_empty_careful(&peer->news) && !news_held(peer->space);
 }
 
 /* --- what it is told --------------------------------------------------------- */
@@ -222,7 +243,7 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 		return true;
 	}
 	c = list_first_entry_or_null(&peer->news, struct dmu_change, news);
-	if (c && !peer->space->gathering) {
+	if (c && !news_held(peer->space)) {
 		list_move_tail(&c->news, &peer->telling);
 		event->type = DMU_EVENT_SYNC;
 		event->id = c->id.id;
@@ -406,24 +427,33 @@ out:
 	return r;
 }
 
-/* One block; it has been looked at whether that can be true. */
-static int map_block(struct dmu_peer *peer, struct dmu_mapping *m, sector_t len)
+/* One that nobody has asked for, or asks for no longer. */
+static int map_unasked(struct dmu_peer *peer, struct dmu_mapping *m,
+		       sector_t len)
 {
 	struct dmu_space *space = peer->space;
-	struct dmu_change *change = NULL;
-	struct dmu_remap *remap = NULL;
-	int r;
+	struct dmu_change *change = dmu_change_alloc(space, false);
+	struct dmu_remap *remap = dmu_remap_alloc(space, false);
+	int r = -ENOMEM;
 
-	r = peer_answer(peer, m, len, &remap, &change);
-	if (r == -EAGAIN) {
-		remap = dmu_remap_alloc(space, false);
-		change = dmu_change_alloc(space, false);
-		r = remap && change ?
-		    peer_answer(peer, m, len, &remap, &change) : -ENOMEM;
-	}
+	if (remap && change)
+		r = peer_answer(peer, m, len, &remap, &change);
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);
 	return r;
+}
+
+/* One block. */
+static int map_block(struct dmu_peer *peer, struct dmu_mapping *m)
+{
+	struct dmu_change *change = NULL;
+	struct dmu_remap *remap = NULL;
+	sector_t len;
+	int r;
+
+	r = dmu_space_check(peer->space, m, &len) ?:
+	    peer_answer(peer, m, len, &remap, &change);
+	return r == -EAGAIN ? map_unasked(peer, m, len) : r;
 }
 
 /* The i-th block of a run. */
@@ -517,13 +547,16 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	struct dmu_space *space = peer->space;
 	struct dmu_mapping m;
 	u64 i, done;
-	sector_t len;
 	int r = 0;
 
 	if (mapping->flags & DMU_SYNC && !mapping->id)
 		return -EINVAL;
 	if (!count)
 		return -EINVAL;
+	if (count == 1) {
+		m = *mapping;
+		return map_block(peer, &m);
+	}
 	if (run_wraps(space, mapping, count))
 		return -ERANGE;
 	for (i = 0; i < count && !r; i += done) {
@@ -534,8 +567,7 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 		m = mapping_at(space, mapping, i);
 		done = map_at_once(peer, &m, count - i);
 		if (!done) {
-			r = dmu_space_check(space, &m, &len) ?:
-			    map_block(peer, &m, len);
+			r = map_block(peer, &m);
 			done = 1;
 		}
 		cond_resched();

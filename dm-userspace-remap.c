@@ -27,24 +27,25 @@ MODULE_PARM_DESC(remap_reserve,
 		 "Remaps set aside for each key, for when no memory can be had");
 
 static struct kmem_cache *remap_cache;
-static struct kmem_cache *change_cache;
 
 int __init dmu_remap_cache_init(void)
 {
+	int r = dmu_change_cache_init();
+
+	if (r)
+		return r;
 	remap_cache = KMEM_CACHE(dmu_remap, 0);
-	change_cache = KMEM_CACHE(dmu_change, 0);
-	if (remap_cache && change_cache)
+	if (remap_cache)
 		return 0;
-	dmu_remap_cache_exit();
+	dmu_change_cache_exit();
 	return -ENOMEM;
 }
 
-/* Also undoes half an init: kmem_cache_destroy() takes NULL. */
 void dmu_remap_cache_exit(void)
 {
 	rcu_barrier(); /* remaps on their way back to a pool */
-	kmem_cache_destroy(change_cache);
 	kmem_cache_destroy(remap_cache);
+	dmu_change_cache_exit();
 }
 
 #define CHAIN_BITS_MASK 31UL /* kmalloc() aligns the smallest array to that */
@@ -59,10 +60,17 @@ static struct hlist_head *chain_heads(const struct dmu_chains *chains)
 	return (struct hlist_head *)((unsigned long)chains & ~CHAIN_BITS_MASK);
 }
 
+/*
+ * Not the highest bits of the hash, which the blocks of a bucket share, nor those
+ * much below, in which blocks of even distances are alike: with 32 in place of
+ * CHAIN_HASH_BITS, every 16th block finds itself in one of two chains.
+ */
+#define CHAIN_HASH_BITS 23
+
 static struct hlist_head *chain_of(const struct dmu_chains *chains, u64 block,
 				   unsigned int run_bits)
 {
-	u32 hash = hash_64(block >> run_bits, 32);
+	u32 hash = hash_64(block >> run_bits, CHAIN_HASH_BITS);
 
 	return &chain_heads(chains)[hash & ((1U << chain_bits(chains)) - 1)];
 }
@@ -217,33 +225,6 @@ void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap)
 	dmu_space_relieve(space);
 }
 
-/**
- * dmu_change_free() - give back a change that is in no list
- * @space: it was allocated for
- * @change: or NULL
- */
-void dmu_change_free(struct dmu_space *space, struct dmu_change *change)
-{
-	if (!change)
-		return;
-	mempool_free(change, &space->change_pool);
-	dmu_space_relieve(space);
-}
-
-/**
- * dmu_change_alloc() - memory for a change
- * @space: of the key
- * @reserve: as in dmu_remap_alloc()
- *
- * Return: it, or NULL.
- */
-struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve)
-{
-	return reserve ?
-	       mempool_alloc(&space->change_pool, GFP_NOWAIT | __GFP_NOWARN) :
-	       kmem_cache_alloc(change_cache, GFP_NOIO | __GFP_NORETRY);
-}
-
 /*
  * Lockless readers that stand on an unhashed remap look at node.next and at
  * what is mapped, but never at node.pprev: it can say whose the remap is.
@@ -380,6 +361,8 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 		nr += bucket->nr_of[i];
 	if (nr > 2U << bits && !bucket->crowded && bits < DMU_MAX_CHAIN_BITS) {
 		WRITE_ONCE(bucket->crowded, true);
+		/* Pairs with dmu_remaps_grow(): who sees this finds the bucket. */
+		smp_store_release(&space->crowded, true);
 		dmu_space_kick(space);
 	}
 	if (unlikely(max && atomic_long_read(&space->nr_remaps) > max))
@@ -658,6 +641,9 @@ void dmu_remaps_grow(struct dmu_space *space)
 {
 	unsigned int i;
 
+	/* Each miss brings the worker here: it is not to look at all of them. */
+	if (!READ_ONCE(space->crowded) || !xchg(&space->crowded, false))
+		return;
 	for (i = 0; i < DMU_BUCKETS; i++)
 		if (READ_ONCE(space->buckets[i].crowded))
 			grow_bucket(&space->buckets[i]);
@@ -711,7 +697,7 @@ int dmu_remaps_init(struct dmu_space *space)
 	r = mempool_init_slab_pool(&space->remap_pool, reserve, remap_cache);
 	if (r)
 		goto bad_remaps;
-	r = mempool_init_slab_pool(&space->change_pool, reserve, change_cache);
+	r = dmu_changes_init(space, reserve);
 	if (r)
 		goto bad_changes;
 	return 0;
@@ -753,7 +739,7 @@ void dmu_remaps_exit(struct dmu_space *space)
 	for (i = 0; i < DMU_BUCKETS; i++)
 		bucket_empty(space, &space->buckets[i]);
 	rcu_barrier(); /* remaps on their way back to the pool */
-	mempool_exit(&space->change_pool);
+	dmu_changes_exit(space);
 	mempool_exit(&space->remap_pool);
 	buckets_free(space);
 }

@@ -30,24 +30,29 @@ static bool follows(const struct dmu_space *space, const struct dmu_remap *next,
 	       next->dst_sector == dmu_remap_dst(space, remap, next->block);
 }
 
-/* All neighbours of a remap, itself among them, in order; or false. */
-static bool find_neighbours(const struct dmu_space *space,
-			    struct dmu_bucket *bucket, struct dmu_remap *remap,
-			    struct dmu_remap **part)
+/* The i-th of the neighbours that a remap is one of; or NULL. */
+static struct dmu_remap *neighbour(struct dmu_bucket *bucket,
+				   const struct dmu_remap *remap, unsigned int i)
 {
-	unsigned int bits = remap->run_bits;
-	unsigned int own = (remap->block >> bits) % NEIGHBOURS;
-	unsigned int n, i;
+	u64 first = (remap->block >> remap->run_bits) & ~(NEIGHBOURS - 1ULL);
 
-	part[own] = remap;
+	return dmu_remap_find_run(bucket, (first + i) << remap->run_bits,
+				  remap->run_bits);
+}
+
+/* Are all neighbours of a remap there, and can they become one with it? */
+static bool has_neighbours(const struct dmu_space *space,
+			   struct dmu_bucket *bucket,
+			   const struct dmu_remap *remap)
+{
+	unsigned int own = remap->block >> remap->run_bits;
+	unsigned int n;
+
 	/* Blocks mostly come in their order: the next one is the one to lack. */
-	for (n = 1; n < NEIGHBOURS; n++) {
-		i = (own + n) % NEIGHBOURS;
-		part[i] = dmu_remap_find_run(bucket, remap->block +
-					     (((u64)i - own) << bits), bits);
-		if (!follows(space, part[i], remap))
+	for (n = 1; n < NEIGHBOURS; n++)
+		if (!follows(space, neighbour(bucket, remap,
+					      (own + n) % NEIGHBOURS), remap))
 			return false;
-	}
 	return true;
 }
 
@@ -71,17 +76,17 @@ static struct dmu_remap *remap_like(const struct dmu_space *space,
 	return like;
 }
 
-/* One for eight, or NULL. */
+/* One for eight that can become one, or NULL. */
 static struct dmu_remap *merge_once(struct dmu_space *space,
 				    struct dmu_bucket *bucket,
-				    struct dmu_remap *remap)
+				    const struct dmu_remap *remap)
 {
 	struct dmu_remap *part[NEIGHBOURS], *run;
 	unsigned int bits = remap->run_bits + DMU_RUN_BITS;
 	unsigned int i;
 
-	if (!find_neighbours(space, bucket, remap, part))
-		return NULL;
+	for (i = 0; i < NEIGHBOURS; i++)
+		part[i] = neighbour(bucket, remap, i);
 	/* An answer must find the remap as old as it was when it was asked for. */
 	if (dmu_request_known(bucket, part[0]->block, 1ULL << bits))
 		return NULL;
@@ -108,7 +113,8 @@ void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
 		     struct dmu_remap *remap)
 {
 	lockdep_assert_held(&bucket->lock);
-	while (remap && remap->run_bits < DMU_MAX_RUN_BITS)
+	while (remap && remap->run_bits < DMU_MAX_RUN_BITS &&
+	       has_neighbours(space, bucket, remap))
 		remap = merge_once(space, bucket, remap);
 }
 

@@ -11,6 +11,14 @@
 DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(copy_throttle,
 					    "Percentage of time that copies may keep the devices busy");
 
+/**
+ * dmu_copies_throttled() - does the administrator want copies to be slow?
+ */
+bool dmu_copies_throttled(void)
+{
+	return READ_ONCE(dm_kcopyd_throttle.throttle) < 100;
+}
+
 static DEFINE_MUTEX(dmu_spaces_lock);
 static LIST_HEAD(dmu_spaces);
 
@@ -61,14 +69,18 @@ static void work_add(struct dmu_space *space, struct bio_list *to,
 		     struct bio_list *bios)
 {
 	unsigned long irq;
+	bool first;
 
 	if (bio_list_empty(bios))
 		return;
 	spin_lock_irqsave(&space->work_lock, irq);
+	first = bio_list_empty(to);
 	bio_list_merge(to, bios);
 	spin_unlock_irqrestore(&space->work_lock, irq);
 	bio_list_init(bios);
-	dmu_space_kick(space);
+	/* Whoever was first has seen to it that the worker comes, or is about to. */
+	if (first)
+		dmu_space_kick(space);
 }
 
 /**
@@ -80,10 +92,16 @@ static void work_add(struct dmu_space *space, struct bio_list *to,
  */
 void dmu_space_issue(struct dmu_space *space, struct bio *bio)
 {
-	struct bio_list one = BIO_EMPTY_LIST;
+	unsigned long irq;
+	bool first;
 
-	bio_list_add(&one, bio);
-	work_add(space, &space->issue, &one);
+	spin_lock_irqsave(&space->work_lock, irq);
+	first = bio_list_empty(&space->issue);
+	bio_list_add(&space->issue, bio);
+	spin_unlock_irqrestore(&space->work_lock, irq);
+	/* As in work_add(); most misses come here. */
+	if (first)
+		dmu_space_kick(space);
 }
 
 /**
@@ -232,6 +250,7 @@ static void space_release_work(struct work_struct *work)
 	cancel_delayed_work_sync(&space->gather);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
+	dmu_buffers_exit(space);
 	destroy_workqueue(space->wq);
 	dm_kcopyd_client_destroy(space->kcopyd);
 	dmu_remaps_exit(space);
@@ -311,6 +330,9 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 		r = PTR_ERR(space->kcopyd);
 		goto bad_kcopyd;
 	}
+	r = dmu_buffers_init(space);
+	if (r)
+		goto bad_buffers;
 	r = dmu_remaps_init(space);
 	if (r)
 		goto bad_remaps;
@@ -338,6 +360,8 @@ bad_writes:
 bad_reads:
 	dmu_remaps_exit(space);
 bad_remaps:
+	dmu_buffers_exit(space);
+bad_buffers:
 	dm_kcopyd_client_destroy(space->kcopyd);
 bad_kcopyd:
 	destroy_workqueue(space->wq);
@@ -487,26 +511,18 @@ void dmu_space_leave(struct dmu_target *target)
 
 /* --- what the tables of a key have ------------------------------------------------ */
 
-/**
- * dmu_space_check_block() - does any table of the key have this block?
- * @space: of the key
- * @block: of the mapped device
- * @len: gets its true length in sectors; the last block may be short
- *
- * Return: 0, -ERANGE, or -ENODEV where the last table is about to be gone.
- */
-int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
+/* As dmu_space_check_block(). Context: space->targets_lock, as all to check_copy(). */
+static int check_block(struct dmu_space *space, u64 block, sector_t *len)
 {
 	sector_t start = block << space->block_shift;
 	struct dmu_target *target;
-	unsigned long irq;
-	bool none, active = false;
+	bool active = false;
 
 	*len = 0;
 	if (start >> space->block_shift != block)
 		return -ERANGE;
-	spin_lock_irqsave(&space->targets_lock, irq);
-	none = list_empty(&space->targets);
+	if (list_empty(&space->targets))
+		return -ENODEV;
 	list_for_each_entry(target, &space->targets, node) {
 		sector_t begin = target->ti->begin;
 		sector_t end = begin + target->ti->len;
@@ -519,10 +535,26 @@ int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
 		active = target->active;
 		*len = max(*len, min(dmu_block_sectors(space), end - start));
 	}
-	spin_unlock_irqrestore(&space->targets_lock, irq);
-	if (none)
-		return -ENODEV;
 	return *len ? 0 : -ERANGE;
+}
+
+/**
+ * dmu_space_check_block() - does any table of the key have this block?
+ * @space: of the key
+ * @block: of the mapped device
+ * @len: gets its true length in sectors; the last block may be short
+ *
+ * Return: 0, -ERANGE, or -ENODEV where the last table is about to be gone.
+ */
+int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len)
+{
+	unsigned long irq;
+	int r;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	r = check_block(space, block, len);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return r;
 }
 
 /*
@@ -581,40 +613,30 @@ static int check_place(struct dmu_space *space, dev_t devt, sector_t start,
 {
 	struct block_device *bdev = NULL;
 	struct dmu_target *target;
-	unsigned long irq;
-	int r = -ENODEV;
+	sector_t size;
 
-	spin_lock_irqsave(&space->targets_lock, irq);
 	list_for_each_entry(target, &space->targets, node) {
 		bdev = dmu_target_bdev(target, devt);
 		if (bdev)
 			break;
 	}
-	if (bdev) {
-		sector_t size = bdev_nr_sectors(bdev);
-		unsigned int lbs = bdev_logical_block_size(bdev);
-
-		if (start & ((lbs >> SECTOR_SHIFT) - 1))
-			r = -EINVAL;
-		else
-			r = start > size || len > size - start ? -ERANGE : 0;
-	}
-	spin_unlock_irqrestore(&space->targets_lock, irq);
-	return r;
+	if (!bdev)
+		return -ENODEV;
+	size = bdev_nr_sectors(bdev);
+	if (start & ((bdev_logical_block_size(bdev) >> SECTOR_SHIFT) - 1))
+		return -EINVAL;
+	return start > size || len > size - start ? -ERANGE : 0;
 }
 
 /* Copies are made on the devices of one table. */
 static bool can_copy(struct dmu_space *space, const struct dmu_mapping *m)
 {
 	struct dmu_target *target;
-	unsigned long irq;
-	bool found = false;
 
-	spin_lock_irqsave(&space->targets_lock, irq);
 	list_for_each_entry(target, &space->targets, node)
-		found |= dmu_target_copies(target, m);
-	spin_unlock_irqrestore(&space->targets_lock, irq);
-	return found;
+		if (dmu_target_copies(target, m))
+			return true;
+	return false;
 }
 
 /* A place of zeroes, and a copy of zeroes, are on no device. */
@@ -637,6 +659,21 @@ static int check_copy(struct dmu_space *space, struct dmu_mapping *m,
 	return 0;
 }
 
+static int check_mapping(struct dmu_space *space, struct dmu_mapping *m,
+			 sector_t *len)
+{
+	int r = check_block(space, m->block, len);
+
+	if (r)
+		return r;
+	if (!m->dst)
+		return m->flags & (DMU_WR | DMU_COPY | DMU_SYNC) ? -EINVAL : 0;
+	r = check_place(space, m->dst, m->dst_sector, *len);
+	if (!r && m->flags & DMU_COPY)
+		r = check_copy(space, m, *len);
+	return r;
+}
+
 /**
  * dmu_space_check() - can a mapping be true?
  * @space: of the key
@@ -651,16 +688,12 @@ static int check_copy(struct dmu_space *space, struct dmu_mapping *m,
 int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 		    sector_t *len)
 {
+	unsigned long irq;
 	int r;
 
-	r = dmu_space_check_block(space, m->block, len);
-	if (r)
-		return r;
-	if (!m->dst)
-		return m->flags & (DMU_WR | DMU_COPY | DMU_SYNC) ? -EINVAL : 0;
-	r = check_place(space, m->dst, m->dst_sector, *len);
-	if (!r && m->flags & DMU_COPY)
-		r = check_copy(space, m, *len);
+	spin_lock_irqsave(&space->targets_lock, irq);
+	r = check_mapping(space, m, len);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
 	return r;
 }
 

@@ -199,23 +199,30 @@ TEST_F(gated, invalidated_stand_in_write_asks_again)
 
 /* --- copies that fail --------------------------------------------------------------------- */
 
-/* Which device fails: to be set by the variants. */
+/* Which device fails, and who copies: to be set by the variants. */
 FIXTURE(failing)
 {
 	struct dmt_gated g;
 	struct dmt_gate *gate;
+	unsigned int buffers;
 };
 
 FIXTURE_VARIANT(failing)
 {
 	bool source;
+	bool kcopyd;
 };
 
 FIXTURE_VARIANT_ADD(failing, source) { .source = true };
 FIXTURE_VARIANT_ADD(failing, destination) { .source = false };
+FIXTURE_VARIANT_ADD(failing, kcopyd_source) { .source = true, .kcopyd = true };
+FIXTURE_VARIANT_ADD(failing, kcopyd_destination) { .kcopyd = true };
 
 FIXTURE_SETUP(failing)
 {
+	self->buffers = dmt_param_get("copy_buffers");
+	if (variant->kcopyd)
+		dmt_param_set("copy_buffers", 0);
 	dmt_gated_setup(&self->g);
 	self->gate = variant->source ? &self->g.origin : &self->g.store;
 }
@@ -223,6 +230,7 @@ FIXTURE_SETUP(failing)
 FIXTURE_TEARDOWN(failing)
 {
 	dmt_gated_teardown(&self->g);
+	dmt_param_set("copy_buffers", self->buffers);
 }
 
 TEST_F(failing, copy_fails_what_waits_and_is_tried_again_by_what_comes)
@@ -640,6 +648,33 @@ TEST_F(limited, no_more_copies_than_max_copies_are_in_flight)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
+/* One copy gets a buffer then, and the others are kcopyd's. */
+TEST_F(limited, copies_that_find_no_buffer_are_made_all_the_same)
+{
+	struct dmt *t = &self->g.t;
+	unsigned int buffers = dmt_param_get("copy_buffers");
+	struct dmt_io *read[4];
+	struct dmt_map map;
+	int i;
+
+	dmt_param_set("max_copies", 4);
+	dmt_param_set("copy_buffers", 1);
+	dmt_gate_shut(&self->g.origin);
+	for (i = 0; i < 4; i++) {
+		map = dmt_cow(t, i, 8 + i, RW);
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+		read[i] = dmt_begin_read(t, i);
+	}
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 4));
+	dmt_gate_open(&self->g.origin);
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(0, dmt_io_result(read[i]));
+		EXPECT_TRUE(dmt_place_has(&t->store, 8 + i, i, DMT_ORIGIN,
+					  DMT_NO_PART));
+	}
+	dmt_param_set("copy_buffers", buffers);
+}
+
 TEST_F(limited, copies_that_fail_make_room_for_those_behind_them)
 {
 	struct dmt *t = &self->g.t;
@@ -708,10 +743,22 @@ TEST_F(limited, queued_copies_can_be_replaced_and_invalidated)
 FIXTURE(short_end)
 {
 	struct dmt_gated g;
+	unsigned int buffers;
 };
+
+FIXTURE_VARIANT(short_end)
+{
+	bool kcopyd;
+};
+
+FIXTURE_VARIANT_ADD(short_end, buffers) { .kcopyd = false };
+FIXTURE_VARIANT_ADD(short_end, kcopyd) { .kcopyd = true };
 
 FIXTURE_SETUP(short_end)
 {
+	self->buffers = dmt_param_get("copy_buffers");
+	if (variant->kcopyd)
+		dmt_param_set("copy_buffers", 0);
 	dmt_gated_setup_sectors(&self->g, LAST_BLOCK * DMT_SECTORS +
 					  SHORT_SECTORS);
 }
@@ -719,6 +766,7 @@ FIXTURE_SETUP(short_end)
 FIXTURE_TEARDOWN(short_end)
 {
 	dmt_gated_teardown(&self->g);
+	dmt_param_set("copy_buffers", self->buffers);
 }
 
 /* Does the place hold one version in front, and another behind its end? */

@@ -9,7 +9,7 @@
  *
  * STOPWATCH=WARM:COUNT,WARM:COUNT,... has a window for each job that uses
  * libaio, in the order in which they run, one after the other. A line "IOS NS"
- * for each is appended to the file STOPWATCH_OUT.
+ * for each is appended to the file STOPWATCH_OUT. profiler.so sees the window, too.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +20,8 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "window.h"
 
 #define MAX_WINDOWS 64
 
@@ -90,8 +92,10 @@ static void look(int completed)
 	done += completed;
 	if (!started_ns && done >= window->warm) {
 		started_at = done;
+		MARK_WINDOW(WINDOW_BEGINS);
 		started_ns = now();
 	} else if (started_ns && done - started_at >= window->count) {
+		MARK_WINDOW(WINDOW_ENDS);
 		write_result(done - started_at, now() - started_ns);
 		ended = 1;
 		++*turn;

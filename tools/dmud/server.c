@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* One device, its policy, and the loop that brings them together. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -152,23 +152,57 @@ static int open_policy(struct server *server, char *why)
 	return 0;
 }
 
-/* From now on signals are read; until now they ended a daemon without duties. */
+/* Where on_signal() puts what read_signal() gets. */
+static int signal_pipe = -1;
+
+static void on_signal(int number)
+{
+	unsigned char byte = number;
+	int saved = errno;
+	ssize_t ret;
+
+	/* Fails only where it is full, and then there is enough to be read. */
+	ret = write(signal_pipe, &byte, sizeof(byte));
+	(void)ret;
+	errno = saved;
+}
+
+static int open_signal_pipe(struct server *server)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	server->signal_fd = fds[0];
+	signal_pipe = fds[1];
+	return 0;
+}
+
+/*
+ * From now on signals are read; until now they ended a daemon without duties. By
+ * way of a pipe: to poll a signalfd costs as much as all else of a turn.
+ */
 static int catch_signals(struct server *server, char *why)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction action = {
+		.sa_handler = on_signal,
+		.sa_flags = SA_RESTART,
+	};
 	sigset_t set;
 	size_t i;
+	int err;
 
+	err = open_signal_pipe(server);
+	if (err)
+		return failed(why, err, "pipe: %s", strerror(-err));
 	sigemptyset(&set);
 	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		/* An ignored one, as a shell's "&" leaves, is never read. */
-		signal(signals[i], SIG_DFL);
+		/* Also an ignored one, as a shell's "&" leaves. */
+		sigaction(signals[i], &action, NULL);
 		sigaddset(&set, signals[i]);
 	}
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (server->signal_fd < 0)
-		return failed(why, -errno, "signalfd: %s", strerror(errno));
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
 	return 0;
 }
 
@@ -293,15 +327,15 @@ static struct json_object *answer(void *ctx, const char *request)
 
 static void read_signal(struct server *server)
 {
-	struct signalfd_siginfo info;
+	unsigned char number;
 
-	if (read(server->signal_fd, &info, sizeof(info)) != sizeof(info))
+	if (read(server->signal_fd, &number, sizeof(number)) != sizeof(number))
 		return;
-	if (info.ssi_signo == SIGHUP) {
+	if (number == SIGHUP) {
 		log_line(LOG_DEBUG, "SIGHUP: there is nothing to read again");
 		return;
 	}
-	log_line(LOG_INFO, "stopped by %s", strsignal(info.ssi_signo));
+	log_line(LOG_INFO, "stopped by %s", strsignal(number));
 	server->stop = true;
 }
 
@@ -366,7 +400,11 @@ void server_close(struct server *server)
 	server->dmu = NULL;
 	control_close(&server->control);
 	plugin_unload(&server->plugin);
-	if (server->signal_fd >= 0)
-		close(server->signal_fd);
+	if (server->signal_fd < 0)
+		return;
+	/* One that comes now finds nobody, and is lost. */
+	close(server->signal_fd);
 	server->signal_fd = -1;
+	close(signal_pipe);
+	signal_pipe = -1;
 }

@@ -100,9 +100,30 @@ int dmui_check_geometry(const struct dmu_geometry *geo);
 int dmui_set_geometry(struct dmu *dmu, const struct dmu_geometry *geo);
 
 /* output.c */
-int dmui_reserve(struct dmu *dmu);
+int dmui_make_room(struct dmu *dmu);
 int dmui_send(struct dmu *dmu, const struct dmui_msg *msg);
 int dmui_flush(struct dmu *dmu, int *refusal);
+
+/* For the longest message there is. */
+static inline bool dmui_has_room(const struct dmu *dmu)
+{
+	return dmu->out_end + DMUI_MSG_MAX <= DMUI_OUT_SIZE;
+}
+
+/**
+ * dmui_reserve() - make sure that one message can be gathered
+ * @dmu: the connection
+ *
+ * May write, and so call dmu_ops.refused about earlier messages: to be called
+ * before anything is looked up that the callback could change.
+ *
+ * Return: 0; -ENODEV or -EPROTO: the connection has ended; -EAGAIN: the buffer
+ * is full and the transport will not take it now.
+ */
+static inline int dmui_reserve(struct dmu *dmu)
+{
+	return !dmu->ended && dmui_has_room(dmu) ? 0 : dmui_make_room(dmu);
+}
 
 /* answer.c */
 int dmui_send_version(struct dmu *dmu);

@@ -27,11 +27,6 @@ static size_t pending(const struct dmu *dmu)
 	return dmu->out_end - dmu->out_start;
 }
 
-static bool has_room(const struct dmu *dmu)
-{
-	return dmu->out_end + DMUI_MSG_MAX <= DMUI_OUT_SIZE;
-}
-
 /* What has been written makes room, but for the rest of a run that is split. */
 static void move_up(struct dmu *dmu)
 {
@@ -48,28 +43,22 @@ static void move_up(struct dmu *dmu)
 }
 
 /**
- * dmui_reserve() - make sure that one message can be gathered
+ * dmui_make_room() - the rest of dmui_reserve(), where it is not done at once
  * @dmu: the connection
  *
- * May write, and so call dmu_ops.refused about earlier messages: to be called
- * before anything is looked up that the callback could change.
- *
- * Return: 0; -ENODEV or -EPROTO: the connection has ended; -EAGAIN: the buffer
- * is full and the transport will not take it now.
+ * Return: as of dmui_reserve().
  */
-int dmui_reserve(struct dmu *dmu)
+int dmui_make_room(struct dmu *dmu)
 {
 	int refusal;
 
 	if (dmu->ended)
 		return dmui_error(dmu, dmu->ended, "the connection has ended");
-	if (has_room(dmu))
-		return 0;
 	/* A refusal is about another message, and has had its callback. */
 	if (!dmu->flushing)
 		dmui_flush(dmu, &refusal);
 	move_up(dmu);
-	if (!has_room(dmu))
+	if (!dmui_has_room(dmu))
 		return dmui_error(dmu, -EAGAIN,
 				  "the kernel does not take the answers");
 	return 0;

@@ -9,6 +9,8 @@
  * kernel has already is no news to it. Pushed copies are sent one by one from the
  * start: to say one of them again is to copy again.
  */
+#include <string.h>
+
 #include "internal.h"
 
 static bool has_source(const struct dmu_msg_run_response *run)
@@ -46,11 +48,13 @@ static bool follows(const struct dmu *dmu,
 {
 	struct dmu_msg_run_response want;
 
-	if (!dmu->run.count || !is_repeatable(next) ||
-	    !dmu->run.id_of_req != !next->id_of_req)
+	/* Most are of blocks from anywhere: let that be all that it takes. */
+	if (!dmu->run.count || next->block != dmu->run.block + dmu->run.count)
+		return false;
+	if (!is_repeatable(next) || !dmu->run.id_of_req != !next->id_of_req)
 		return false;
 	want = run_from(dmu, &dmu->run, dmu->run.count);
-	return want.block == next->block && want.flags == next->flags &&
+	return want.flags == next->flags &&
 	       want.id_of_req == next->id_of_req &&
 	       want.dst_maj == next->dst_maj && want.dst_min == next->dst_min &&
 	       want.dst_sector == next->dst_sector &&
@@ -58,30 +62,7 @@ static bool follows(const struct dmu *dmu,
 	       want.src_sector == next->src_sector;
 }
 
-/* A block's own message, as it was before there were runs. */
-static struct dmui_msg single(const struct dmu *dmu,
-			      const struct dmu_msg_run_response *run)
-{
-	uint64_t in_block = ((uint64_t)1 << dmu->block_shift) - 1;
-
-	return (struct dmui_msg){
-		.type = DM_USERSPACE_MAP_BLOCK_RESP,
-		.id = run->id_of_req,
-		.response = {
-			.org_block = run->block,
-			.new_block = run->dst_sector >> dmu->block_shift,
-			.offset = run->dst_sector & in_block,
-			.id_of_req = run->id_of_req,
-			.flags = run->flags,
-			.src_maj = run->src_maj,
-			.src_min = run->src_min,
-			.dst_maj = run->dst_maj,
-			.dst_min = run->dst_min,
-		},
-	};
-}
-
-/* Does single() say all of it? */
+/* Does encode_single() say all of it? */
 static bool is_single(const struct dmu *dmu,
 		      const struct dmu_msg_run_response *run)
 {
@@ -92,22 +73,48 @@ static bool is_single(const struct dmu *dmu,
 		run->src_sector == run->block << dmu->block_shift);
 }
 
-static struct dmui_msg message(const struct dmu *dmu,
-			       const struct dmu_msg_run_response *run)
+/* A block's own message, as it was before there were runs. */
+static size_t encode_single(const struct dmu *dmu,
+			    const struct dmu_msg_run_response *run, void *out)
 {
-	if (is_single(dmu, run))
-		return single(dmu, run);
-	return (struct dmui_msg){
+	uint64_t in_block = ((uint64_t)1 << dmu->block_shift) - 1;
+	const struct dmu_msg_header header = {
+		.msg_type = DM_USERSPACE_MAP_BLOCK_RESP,
+		.payload_len = sizeof(struct dmu_msg_map_response),
+		.id = run->id_of_req,
+	};
+	const struct dmu_msg_map_response response = {
+		.org_block = run->block,
+		.new_block = run->dst_sector >> dmu->block_shift,
+		.offset = run->dst_sector & in_block,
+		.id_of_req = run->id_of_req,
+		.flags = run->flags,
+		.src_maj = run->src_maj,
+		.src_min = run->src_min,
+		.dst_maj = run->dst_maj,
+		.dst_min = run->dst_min,
+	};
+
+	memcpy(out, &header, sizeof(header));
+	memcpy((char *)out + sizeof(header), &response, sizeof(response));
+	return sizeof(header) + sizeof(response);
+}
+
+static size_t encode(const struct dmu_msg_run_response *run, void *out)
+{
+	struct dmui_msg msg = {
 		.type = DM_USERSPACE_MAP_RUN_RESP,
 		.id = run->id_of_req,
 		.run_response = *run,
 	};
+
+	return dmui_encode(out, &msg);
 }
 
 /* Gather it as one message, or as part of the last. */
 static int gather(struct dmu *dmu, const struct dmu_msg_run_response *run)
 {
-	struct dmui_msg msg;
+	unsigned char *out;
 	int err = dmui_reserve(dmu);
 
 	if (err)
@@ -118,8 +125,10 @@ static int gather(struct dmu *dmu, const struct dmu_msg_run_response *run)
 		dmu->run = *run;
 		dmu->run_at = dmu->out_end;
 	}
-	msg = message(dmu, &dmu->run);
-	dmu->out_end = dmu->run_at + dmui_encode(dmu->out + dmu->run_at, &msg);
+	out = dmu->out + dmu->run_at;
+	dmu->out_end = dmu->run_at + (is_single(dmu, &dmu->run) ?
+				      encode_single(dmu, &dmu->run, out) :
+				      encode(&dmu->run, out));
 	if (!dmu_has_runs(dmu) || !is_repeatable(&dmu->run))
 		dmu->run.count = 0; /* nothing becomes part of it */
 	dmu->counters.mappings += run->count;

@@ -304,6 +304,7 @@ void cow_book_filled(struct cow_book *b, uint64_t place)
 static int write_page(struct cow_book *b, const struct cow_page *page)
 {
 	struct cow_disk_page *d = (struct cow_disk_page *)b->buffer;
+	bool all = page->nr_durable + page->nr_added == page->nr_allotted;
 	unsigned int i;
 
 	d->commit = htole64(b->commit + 1);
@@ -311,8 +312,10 @@ static int write_page(struct cow_book *b, const struct cow_page *page)
 	d->used = htole32(page->nr_durable + page->nr_added);
 	d->added = htole32(page->nr_added);
 	for (i = 0; i < COW_PAGE_ENTRIES; i++)
-		d->block[i] = bit_test(page->filled, i) ?
-			      htole64(page->block[i]) : COW_FREE;
+		d->block[i] = htole64(page->block[i]);
+	for (i = 0; i < COW_PAGE_ENTRIES && !all; i++)
+		if (!bit_test(page->filled, i))
+			d->block[i] = COW_FREE;
 	cow_page_seal(d, b->sb.uuid, page->index);
 	return cow_pwrite(b->fd, d, COW_SLOT_SIZE,
 			  cow_slot_offset(page->index, !page->slot,
