@@ -640,10 +640,20 @@ void dmu_space_done_list(struct dmu_space *space, struct bio_list *bios,
 			 blk_status_t status);
 void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum);
 
+/*
+ * Is there something in a list whose lock is not held? A hint, and a race on
+ * purpose: whoever acts upon it takes the lock and looks again, and whoever adds
+ * something wakes those who saw nothing.
+ */
+static inline bool dmu_list_waits(const struct list_head *list)
+{
+	return !data_race(list_empty(list));
+}
+
 /* Memory has come back: somebody may be waiting for it. */
 static inline void dmu_space_relieve(struct dmu_space *space)
 {
-	if (!list_empty_careful(&space->starved))
+	if (dmu_list_waits(&space->starved))
 		dmu_space_kick(space);
 }
 

@@ -308,7 +308,7 @@ static ssize_t read_messages(struct dmu_file *file, char __user *buf,
 
 static bool file_readable(struct dmu_file *file)
 {
-	return !list_empty_careful(&file->replies) ||
+	return dmu_list_waits(&file->replies) ||
 	       dmu_peer_readable(file->peer);
 }
 

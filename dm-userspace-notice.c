@@ -275,7 +275,7 @@ bool dmu_notice_waits(struct dmu_peer *peer)
 {
 	return READ_ONCE(peer->reports.nr) || READ_ONCE(peer->reports.lost) ||
 	       (READ_ONCE(peer->wants) & DMU_WANTS_DISCARDS &&
-		!list_empty_careful(&peer->space->discards));
+		dmu_list_waits(&peer->space->discards));
 }
 
 /**

@@ -198,7 +198,7 @@ static bool news_held(struct dmu_space *space)
 
 static bool news_wait(struct dmu_peer *peer)
 {
-	return !list_empty_careful(&peer->news) && !news_held(peer->space);
+	return dmu_list_waits(&peer->news) && !news_held(peer->space);
 }
 
 /* --- what it is told --------------------------------------------------------- */
@@ -212,9 +212,9 @@ static bool news_wait(struct dmu_peer *peer)
 bool dmu_peer_readable(struct dmu_peer *peer)
 {
 	return news_wait(peer) ||
-	       !list_empty_careful(&peer->verdicts) ||
+	       dmu_list_waits(&peer->verdicts) ||
 	       dmu_notice_waits(peer) ||
-	       !list_empty_careful(&peer->space->unread);
+	       dmu_list_waits(&peer->space->unread);
 }
 
 /**

@@ -410,7 +410,7 @@ void dmu_requests_fund(struct dmu_space *space)
 	struct dmu_remap *remap = NULL;
 	bool woke = false;
 
-	while (!list_empty_careful(&space->starved) &&
+	while (dmu_list_waits(&space->starved) &&
 	       room_for_request(space)) {
 		if (!change)
 			change = dmu_change_alloc(space, true);
