@@ -640,13 +640,13 @@ void dmu_space_done_list(struct dmu_space *space, struct bio_list *bios,
 			 blk_status_t status);
 void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum);
 
-/*
- * Is there something in a list whose lock is not held? A hint, and a race on
- * purpose: whoever acts upon it takes the lock and looks again, and whoever adds
- * something wakes those who saw nothing.
- */
+/* Is there something in a list whose lock is not held? A hint. */
 static inline bool dmu_list_waits(const struct list_head *list)
 {
+	/*
+	 * A race on purpose: whoever acts upon it takes the lock and looks again,
+	 * and whoever adds something wakes those who saw nothing.
+	 */
 	return !data_race(list_empty(list));
 }
 
