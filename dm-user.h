@@ -297,7 +297,8 @@ struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
  * @node: in space->peers (space->lock, as all below)
  * @sent: requests it has read and not answered; oldest first
  * @owed: changes whose ack it owes
- * @news: changes it is to be told of
+ * @news: changes it is to be told of now
+ * @gathered: those that wait for more of them
  * @verdicts: invalidations it is to be told of
  * @telling: of both, those that are being told to it
  * @telling_verdicts: likewise
@@ -314,6 +315,7 @@ struct dmu_peer {
 	struct list_head sent;
 	struct list_head owed;
 	struct list_head news;
+	struct list_head gathered;
 	struct list_head verdicts;
 	struct list_head telling;
 	struct list_head telling_verdicts;
@@ -362,7 +364,8 @@ enum dmu_change_state {
  * @id: while SYNC is not acknowledged
  * @owner: the daemon that owes the ack
  * @owed: in owner->owed; also without an @id, while a copy of it is not made
- * @news: in owner->news, to tell that I/O is held
+ * @coming: it is to be told of soon, and space->nr_coming counts it
+ * @news: in owner->gathered, then owner->news, to tell that I/O is held
  */
 struct dmu_change {
 	struct dmu_space *space;
@@ -387,6 +390,7 @@ struct dmu_change {
 	struct dmu_id id;
 	struct dmu_peer *owner;
 	struct list_head owed;
+	bool coming;
 	struct list_head news;
 };
 
@@ -467,8 +471,7 @@ void dmu_invalidate(struct dmu_invalidation *inv);
 bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidation_go_on(struct dmu_invalidation *inv);
 void dmu_peer_verdict(struct dmu_invalidation *inv);
-bool dmu_news_gather(struct dmu_space *space);
-void dmu_news_tell(struct dmu_space *space);
+bool dmu_news_add(struct dmu_change *c);
 void dmu_gather_work(struct work_struct *work);
 void dmu_peer_put(struct dmu_peer *peer);
 
@@ -525,7 +528,7 @@ struct dmu_counters {
  * @nr_starved: in @starved
  * @nr_sent: in all peers' sent
  * @nr_owed: changes that wait for an ack
- * @nr_told: those of them whose daemon has been, or is being, told that I/O is held
+ * @nr_coming: changes of whose held I/O their daemons are to be told soon
  * @spares: memory for changes, a list by their @next
  * @nr_spares: in @spares
  * @buffers: for copies, those not in use
@@ -534,7 +537,7 @@ struct dmu_counters {
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: some bucket is
- * @gathering: news of held I/O wait for more of them (@lock; read without it)
+ * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
@@ -587,7 +590,7 @@ struct dmu_space {
 	unsigned int nr_starved;
 	unsigned int nr_sent;
 	unsigned int nr_owed;
-	unsigned int nr_told;
+	unsigned int nr_coming;
 	struct dmu_change *spares;
 	unsigned int nr_spares;
 	struct dmu_buffer *buffers;

@@ -29,6 +29,17 @@ void dmu_change_put(struct dmu_change *c)
 
 /* --- the daemon that owes the ack ------------------------------------------ */
 
+/* Is news of its held I/O to come soon? Context: space->lock. */
+static void change_coming(struct dmu_change *c, bool coming)
+{
+	struct dmu_space *space = c->space;
+
+	if (c->coming == coming)
+		return;
+	c->coming = coming;
+	WRITE_ONCE(space->nr_coming, space->nr_coming + (coming ? 1 : -1));
+}
+
 /**
  * dmu_change_unname() - no ack names a change any more
  * @c: its space is locked
@@ -37,10 +48,9 @@ void dmu_change_unname(struct dmu_change *c)
 {
 	lockdep_assert_held(&c->space->lock);
 	list_del_init(&c->news);
-	if (c->id.id) {
-		WRITE_ONCE(c->space->nr_owed, c->space->nr_owed - 1);
-		WRITE_ONCE(c->space->nr_told, c->space->nr_told - c->told);
-	}
+	change_coming(c, false);
+	if (c->id.id)
+		c->space->nr_owed--;
 	dmu_id_del(&c->id);
 	c->told = false;
 }
@@ -66,7 +76,8 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 		c->refs++;
 		owner->held = true;
 		dmu_id_add(space, &c->id, id);
-		WRITE_ONCE(space->nr_owed, space->nr_owed + 1);
+		space->nr_owed++;
+		change_coming(c, c->inflight || !bio_list_empty(&c->waiting));
 	}
 	spin_unlock(&space->lock);
 }
@@ -74,22 +85,27 @@ static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 /* Tell the daemon that I/O is held, unless it has been told. */
 static void change_tell(struct dmu_change *c)
 {
-	bool later = false;
+	bool wake = false;
 
 	if (c->told)
 		return;
 	spin_lock(&c->space->lock);
 	c->told = true;
-	if (c->id.id)
-		WRITE_ONCE(c->space->nr_told, c->space->nr_told + 1);
+	change_coming(c, false);
 	trace_dmu_sync_held(c->space, c->m.block, c->id.id);
-	if (c->owner) {
-		list_add_tail(&c->news, &c->owner->news);
-		later = dmu_news_gather(c->space);
-	}
+	if (c->owner)
+		wake = dmu_news_add(c);
 	spin_unlock(&c->space->lock);
-	if (!later)
+	if (wake)
 		dmu_space_wake(c->space);
+}
+
+/* There will be none: its I/O failed, or goes elsewhere. */
+static void change_silent(struct dmu_change *c)
+{
+	spin_lock(&c->space->lock);
+	change_coming(c, false);
+	spin_unlock(&c->space->lock);
 }
 
 /* --- states ------------------------------------------------------------------ */
@@ -383,6 +399,7 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		change_queue_copy(c);
 		return;
 	case DMU_CHANGE_FAILED:
+		change_silent(c);
 		dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
 		change_let_next(c);
 		return;
@@ -390,6 +407,8 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		change_serve(c, true);
 		if (!bio_list_empty(&c->held)) /* a whole-block write */
 			change_tell(c);
+		else if (!c->inflight)
+			change_silent(c);
 		change_let_next(c);
 		change_end_if_idle(c);
 		return;
@@ -503,14 +522,14 @@ bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m)
 void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
 		     struct dmu_peer *peer, struct bio_list *bios)
 {
+	bio_list_merge(&c->waiting, bios);
+	bio_list_init(bios);
 	if (m->flags & DMU_SYNC) {
 		c->m.flags |= DMU_SYNC;
 		change_own(c, peer, m->id);
 		if (!bio_list_empty(&c->held))
 			change_tell(c);
 	}
-	bio_list_merge(&c->waiting, bios);
-	bio_list_init(bios);
 	if (c->state == DMU_CHANGE_SYNC)
 		change_serve(c, true);
 	else if (c->state == DMU_CHANGE_FAILED &&
@@ -718,10 +737,13 @@ static int change_came_back(struct dmu_change *c, struct bio *bio,
 	case DMU_CHANGE_SYNC:
 		if (!error)
 			r = change_hold(c, bio);
-		if (r == DM_ENDIO_INCOMPLETE)
+		if (r == DM_ENDIO_INCOMPLETE) {
 			change_tell(c);
-		else
+		} else {
+			if (!c->inflight)
+				change_silent(c);
 			change_end_if_idle(c);
+		}
 		return r;
 	case DMU_CHANGE_ASK:
 		return error ? r : change_hold(c, bio);

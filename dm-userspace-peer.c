@@ -48,6 +48,7 @@ struct dmu_peer *dmu_peer_open(struct dmu_space *space)
 	INIT_LIST_HEAD(&peer->sent);
 	INIT_LIST_HEAD(&peer->owed);
 	INIT_LIST_HEAD(&peer->news);
+	INIT_LIST_HEAD(&peer->gathered);
 	INIT_LIST_HEAD(&peer->verdicts);
 	INIT_LIST_HEAD(&peer->telling);
 	INIT_LIST_HEAD(&peer->telling_verdicts);
@@ -135,70 +136,92 @@ void dmu_peer_close(struct dmu_peer *peer)
 
 /*
  * Is no more such news to come soon? There is some of each mapping with SYNC whose
- * copy is made or whose I/O is at its device, and of those that are to be answered.
+ * I/O waits for its copy or is at its device, and of those that are to be answered.
  * Requests without memory may wait for just these acks.
  */
 static bool news_complete(struct dmu_space *space)
 {
-	return READ_ONCE(space->nr_owed) == READ_ONCE(space->nr_told) &&
+	return !READ_ONCE(space->nr_coming) &&
 	       READ_ONCE(space->nr_unread) == READ_ONCE(space->nr_starved) &&
 	       !READ_ONCE(space->nr_sent);
 }
 
+/* What has been let out stays so until it is read. Context: space->lock. */
+static void news_let_out(struct dmu_peer *peer)
+{
+	list_splice_tail_init(&peer->gathered, &peer->news);
+}
+
+static void news_let_all_out(struct dmu_space *space)
+{
+	struct dmu_peer *peer;
+
+	list_for_each_entry(peer, &space->peers, node)
+		news_let_out(peer);
+	space->gathering = false;
+}
+
 /**
- * dmu_news_gather() - may a daemon be told later that I/O is held?
- * @space: of the key, locked
+ * dmu_news_add() - a daemon is to be told that I/O is held
+ * @c: whose I/O it is, with an owner; its space is locked
  *
  * A daemon that hears of all held I/O at once makes its metadata safe with one
  * commit, which costs as much as for one. But none waits for longer than a tick
  * for others.
- */
-bool dmu_news_gather(struct dmu_space *space)
-{
-	lockdep_assert_held(&space->lock);
-	if (!news_complete(space)) {
-		if (!space->gathering)
-			queue_delayed_work(space->wq, &space->gather, 1);
-		WRITE_ONCE(space->gathering, true);
-	} else if (space->gathering) {
-		WRITE_ONCE(space->gathering, false);
-		cancel_delayed_work(&space->gather);
-	}
-	return space->gathering;
-}
-
-/**
- * dmu_news_tell() - tell what has been gathered
- * @space: of the key
  *
- * Context: process.
+ * Return: is there something to tell now?
  */
-void dmu_news_tell(struct dmu_space *space)
+bool dmu_news_add(struct dmu_change *c)
 {
-	if (!READ_ONCE(space->gathering))
-		return;
-	spin_lock_irq(&space->lock);
-	WRITE_ONCE(space->gathering, false);
-	spin_unlock_irq(&space->lock);
-	dmu_space_wake(space);
+	struct dmu_space *space = c->space;
+
+	lockdep_assert_held(&space->lock);
+	list_add_tail(&c->news, &c->owner->gathered);
+	if (news_complete(space)) {
+		if (space->gathering)
+			cancel_delayed_work(&space->gather);
+		news_let_all_out(space);
+		return true;
+	}
+	if (!space->gathering) {
+		space->gathering = true;
+		queue_delayed_work(space->wq, &space->gather, 1);
+	}
+	return false;
 }
 
 /* A tick has passed since the first of them. */
 void dmu_gather_work(struct work_struct *work)
 {
-	dmu_news_tell(container_of(to_delayed_work(work), struct dmu_space,
-				   gather));
+	struct dmu_space *space = container_of(to_delayed_work(work),
+					       struct dmu_space, gather);
+
+	spin_lock_irq(&space->lock);
+	news_let_all_out(space);
+	spin_unlock_irq(&space->lock);
+	dmu_space_wake(space);
 }
 
-/* Are more of them to come? What held them up may be over without more news. */
-static bool news_held(struct dmu_space *space)
-{
-	return READ_ONCE(space->gathering) && !news_complete(space);
-}
-
+/*
+ * Is there some to tell? What it was gathered for may be over without more of it;
+ * a daemon that looks for it then lets it out, so that it finds what it was told
+ * of.
+ */
 static bool news_wait(struct dmu_peer *peer)
 {
-	return dmu_list_waits(&peer->news) && !news_held(peer->space);
+	struct dmu_space *space = peer->space;
+	bool wait;
+
+	if (dmu_list_waits(&peer->news))
+		return true;
+	if (!dmu_list_waits(&peer->gathered) || !news_complete(space))
+		return false;
+	spin_lock_irq(&space->lock);
+	if (news_complete(space))
+		news_let_out(peer);
+	wait = !list_empty(&peer->news);
+	spin_unlock_irq(&space->lock);
+	return wait;
 }
 
 /* --- what it is told --------------------------------------------------------- */
@@ -207,7 +230,7 @@ static bool news_wait(struct dmu_peer *peer)
  * dmu_peer_readable() - is there something to tell a daemon?
  * @peer: its connection
  *
- * Context: any. A hint: another peer may take it first.
+ * Context: process. A hint: another peer may take a request first.
  */
 bool dmu_peer_readable(struct dmu_peer *peer)
 {
@@ -243,7 +266,7 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 		return true;
 	}
 	c = list_first_entry_or_null(&peer->news, struct dmu_change, news);
-	if (c && !news_held(peer->space)) {
+	if (c) {
 		list_move_tail(&c->news, &peer->telling);
 		event->type = DMU_EVENT_SYNC;
 		event->id = c->id.id;
@@ -263,6 +286,8 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
  * One caller at a time for each peer, who then calls dmu_peer_taken() or
  * dmu_peer_untake().
  *
+ * Where there is news of held I/O all of it goes along: one commit serves it all.
+ *
  * Return: how many there are.
  */
 unsigned int dmu_peer_take(struct dmu_peer *peer, struct dmu_event *events,
@@ -272,6 +297,8 @@ unsigned int dmu_peer_take(struct dmu_peer *peer, struct dmu_event *events,
 	unsigned int nr = 0;
 
 	spin_lock_irq(&space->lock);
+	if (!list_empty(&peer->news) || news_complete(space))
+		news_let_out(peer);
 	while (nr < max && take_one(peer, &events[nr]))
 		nr++;
 	spin_unlock_irq(&space->lock);

@@ -121,6 +121,41 @@ TEST_F(gated, nobody_can_acknowledge_what_has_no_id)
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_SYNCS));
 }
 
+/*
+ * News that a tick has let out stays so, though there is more to gather: what poll()
+ * has told of can be read.
+ */
+TEST_F(gated, news_that_could_be_read_is_not_gathered_again)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[3];
+	uint32_t id[3];
+	int round, i;
+
+	for (round = 0; round < 40; round++) {
+		for (i = 0; i < 3; i++) {
+			io[i] = dmt_write_part(t->fd, i, 2);
+			id[i] = dmt_expect_request(t->ctl, i, RW);
+			ASSERT_NE(0, id[i]);
+		}
+		ASSERT_EQ(0, answer(t, id[0], dmt_plain(&t->store, 0, 5, RW)));
+		ASSERT_TRUE(dmt_readable(t->ctl, DMT_PATIENCE));
+		ASSERT_EQ(0, answer(t, id[1], dmt_plain(&t->store, 1, 6, RW)));
+		/* While the news of it arrives: nothing may hide what was there. */
+		for (i = 0; i < 200; i++)
+			ASSERT_TRUE(dmt_readable(t->ctl, 0));
+		ASSERT_TRUE(held(t, id[0]));
+		ASSERT_EQ(0, answer(t, id[2], dmt_plain(&t->store, 2, 7, RW)));
+		ASSERT_TRUE(held(t, id[1]));
+		ASSERT_TRUE(held(t, id[2]));
+		for (i = 0; i < 3; i++) {
+			ASSERT_EQ(0, dmt_sync_done(t->ctl, id[i]));
+			EXPECT_EQ(0, dmt_io_result(io[i]));
+		}
+		ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	}
+}
+
 /* --- acks ---------------------------------------------------------------------------------- */
 
 TEST_F(gated, ack_that_comes_before_the_data_is_not_waited_for_again)

@@ -46,14 +46,11 @@ bool dmt_expect(int fd, uint32_t type, struct dmt_msg *msg)
 {
 	ssize_t n;
 
-	/* News that could be read may be kept back for more of it. */
-	do {
-		if (!dmt_readable(fd, DMT_PATIENCE)) {
-			warnx("waited in vain for a message of type %u", type);
-			return false;
-		}
-		n = dmt_read_msg(fd, msg);
-	} while (n == -EAGAIN);
+	if (!dmt_readable(fd, DMT_PATIENCE)) {
+		warnx("waited in vain for a message of type %u", type);
+		return false;
+	}
+	n = dmt_read_msg(fd, msg);
 	if (n < (ssize_t)sizeof(msg->header) || msg->header.msg_type != type) {
 		warnx("got message type %u (read: %zd), not %u",
 		      msg->header.msg_type, n, type);

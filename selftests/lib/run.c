@@ -23,14 +23,11 @@ bool dmt_inbox_next(struct dmt_inbox *in, struct dmt_msg *msg)
 
 	memset(msg, 0, sizeof(*msg));
 	if (in->at == in->len) {
-		/* News that could be read may be kept back for more of it. */
-		do {
-			if (!dmt_readable(in->fd, DMT_PATIENCE)) {
-				warnx("waited in vain for a message");
-				return false;
-			}
-			n = read(in->fd, in->bytes, sizeof(in->bytes));
-		} while (n < 0 && errno == EAGAIN);
+		if (!dmt_readable(in->fd, DMT_PATIENCE)) {
+			warnx("waited in vain for a message");
+			return false;
+		}
+		n = read(in->fd, in->bytes, sizeof(in->bytes));
 		if (n <= 0)
 			return false;
 		in->len = (size_t)n;
