@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
@@ -587,6 +588,25 @@ static void older_kernel_hears_what_it_knows(void **state)
 	fake_nothing_came(fake);
 }
 
+static int setup_refused(void **state)
+{
+	int err = fake_setup(state);
+	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
+					  DMUI_KERNEL_EXTENSIONS);
+	struct fake *fake = *state;
+
+	if (err)
+		return err;
+	setenv("DMU_EXTENSIONS", "no", 1);
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_handshake(fake->dmu, 10000), 0);
+	unsetenv("DMU_EXTENSIONS");
+	assert_false(dmu_has_runs(fake->dmu));
+	fake_nothing_came(fake);
+	fake_reset(fake);
+	return 0;
+}
+
 #define with_fake(test) \
 	cmocka_unit_test_setup_teardown(test, setup, fake_teardown)
 
@@ -617,6 +637,8 @@ int main(void)
 						setup_1_1, fake_teardown),
 		cmocka_unit_test_setup_teardown(older_kernel_hears_what_it_knows,
 						setup_1_0, fake_teardown),
+		cmocka_unit_test_setup_teardown(older_kernel_hears_what_it_knows,
+						setup_refused, fake_teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -7,8 +7,18 @@
  * where somebody's data lives. The kernel keeps what is unanswered.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "internal.h"
+
+/* For comparison, and to find faults: see dmud(8). */
+static bool extensions_refused(void)
+{
+	const char *value = secure_getenv("DMU_EXTENSIONS");
+
+	return value && !strcmp(value, "no");
+}
 
 static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
 {
@@ -18,6 +28,8 @@ static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
 				  "the kernel tells its version to somebody else");
 	dmu->kernel_version = msg->version.kernel_ver;
 	dmu->version_known = true;
+	if (extensions_refused())
+		return 0;
 	dmu->wanted = DMU_EXT_RUNS;
 	if (dmu->ops.failed)
 		dmu->wanted |= DMU_EXT_REPORTS;
