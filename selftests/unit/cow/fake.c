@@ -31,6 +31,7 @@ void fake_reset(uint32_t block_size, uint64_t sectors)
 	fake.devices[1] = STORE_DEV;
 	fake.geo.devices = fake.devices;
 	fake.origin_sectors = sectors;
+	fake.has_runs = true;
 }
 
 /* libdmu */
@@ -90,6 +91,22 @@ int dmu_map(struct dmu *dmu, uint32_t id, const struct dmu_mapping *m)
 	if (fake.map_error)
 		return fake.map_error;
 	*next_answer() = (struct fake_answer) { .id = id, .m = *m };
+	return 0;
+}
+
+bool dmu_has_runs(const struct dmu *dmu)
+{
+	(void)dmu;
+	return fake.has_runs;
+}
+
+int dmu_push_run(struct dmu *dmu, const struct dmu_mapping *m, uint64_t count)
+{
+	(void)dmu;
+	if (fake.map_error)
+		return fake.map_error;
+	fake.pushed = *m;
+	fake.nr_pushed = count;
 	return 0;
 }
 

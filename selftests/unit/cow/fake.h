@@ -26,6 +26,9 @@ struct fake_answer {
  * @origin_sectors: what sysfs would say, or 0 where it says nothing
  * @answer: what was answered; the test resets @nr_answers
  * @acked: ids given to dmu_sync_done(); the test resets @nr_acked
+ * @pushed: the last run that was pushed, with its first block
+ * @nr_pushed: blocks of it; the test resets it
+ * @has_runs: what dmu_has_runs() says
  * @map_error: what dmu_map() returns
  * @sync_error: what dmu_sync_done() returns
  * @logged: lines of the log, by priority
@@ -41,6 +44,9 @@ struct fake {
 	uint32_t *acked;
 	size_t nr_acked;
 	size_t acked_room;
+	struct dmu_mapping pushed;
+	uint64_t nr_pushed;
+	bool has_runs;
 	int map_error;
 	int sync_error;
 	unsigned int logged[8];

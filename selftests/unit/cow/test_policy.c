@@ -210,6 +210,92 @@ static void an_answer_that_cannot_be_sent_keeps_its_place(void **ctx)
 	assert_int_equal(fake.logged[LOG_ERR], 1);
 }
 
+/* Ahead of demand */
+
+/* Reads one batch of blocks; what is pushed follows them. Returns how many that is. */
+static uint64_t read_blocks(struct served *d, uint64_t from, uint64_t n)
+{
+	fake.nr_pushed = 0;
+	while (n--)
+		fake_ask(d->state, d->id++, from++, false);
+	fake_batch(d->state);
+	if (fake.nr_pushed)
+		assert_int_equal(fake.pushed.block, from);
+	return fake.nr_pushed;
+}
+
+static void who_reads_on_is_told_ahead(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t at = 20, n;
+
+	assert_int_equal(read_blocks(d, 0, 3), 0);
+	assert_int_equal(read_blocks(d, 10, 2), 0);
+	assert_int_equal(read_blocks(d, 12, 1), 0);
+	assert_int_equal(read_blocks(d, 13, 1), 4);
+	assert_true(fake.pushed.dst == ORIGIN_DEV);
+	assert_int_equal(fake.pushed.dst_sector, 14 * 8);
+	assert_int_equal(fake.pushed.flags, 0);
+	assert_int_equal(read_blocks(d, 18, 1), 9);
+	/* One that was asked for just before: no reason to lose track. */
+	assert_int_equal(read_blocks(d, 20, 1), 0);
+	assert_int_equal(read_blocks(d, 28, 1), 19);
+	/* And not again for what did not read on. */
+	fake_batch(d->state);
+	write_block(d, 28);
+	fake.nr_pushed = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 0);
+	assert_int_equal(read_blocks(d, 3, 1), 0);
+	for (n = 4; n < 1024; n *= 2) {
+		at = 8 * n + 500;
+		assert_int_equal(read_blocks(d, at, n), n);
+	}
+	assert_int_equal(read_blocks(d, 5000, 1500), 1024);
+	/* The last block is a short one, and none follows. */
+	assert_int_equal(read_blocks(d, LAST - 7, 6), 2);
+	assert_int_equal(read_blocks(d, LAST - 6, 7), 0);
+}
+
+static void what_is_told_ahead_is_certain(void **ctx)
+{
+	struct served *d = *ctx;
+	uint64_t sector = store_block(d, 104);
+
+	assert_int_equal(store_block(d, 105), sector + 8);
+	assert_int_equal(store_block(d, 107), sector + 16);
+	assert_int_equal(store_block(d, 106), sector + 24);
+	write_block(d, 109);
+	/* Durable, as far as places follow each other. */
+	assert_int_equal(read_blocks(d, 99, 5), 2);
+	assert_true(fake.pushed.dst == STORE_DEV);
+	assert_int_equal(fake.pushed.dst_sector, sector);
+	assert_int_equal(fake.pushed.flags, DMU_MAP_WRITE);
+	assert_int_equal(read_blocks(d, 106, 1), 1);
+	assert_int_equal(fake.pushed.dst_sector, sector + 16);
+	/* The origin's, up to one that has a place. */
+	assert_int_equal(read_blocks(d, 101, 3), 0);
+	assert_int_equal(read_blocks(d, 90, 10), 4);
+	/* One whose data is on its way, or not durable, is asked for. */
+	assert_int_equal(read_blocks(d, 104, 5), 0);
+	fake_sync(d->state, 1004, 109);
+	d->store->fail_writes = 1;
+	assert_int_equal(read_blocks(d, 5000, 1), 0);
+	d->store->fail_writes = 1;
+	assert_int_equal(read_blocks(d, 105, 4), 0);
+	assert_int_equal(read_blocks(d, 5000, 1), 0);
+	assert_int_equal(read_blocks(d, 105, 4), 1);
+	assert_int_equal(fake.pushed.dst_sector, sector + 32);
+}
+
+static void nothing_is_told_ahead_to_an_older_kernel(void **ctx)
+{
+	struct served *d = *ctx;
+
+	fake.has_runs = false;
+	assert_int_equal(read_blocks(d, 0, 100), 0);
+}
+
 /* Acknowledging */
 
 static void nothing_is_acknowledged_before_the_commit(void **ctx)
@@ -623,6 +709,9 @@ int main(void)
 		POLICY_TEST(the_answer_follows_the_block),
 		POLICY_TEST(a_new_daemon_knows_what_was_committed),
 		POLICY_TEST(an_answer_that_cannot_be_sent_keeps_its_place),
+		POLICY_TEST(who_reads_on_is_told_ahead),
+		POLICY_TEST(what_is_told_ahead_is_certain),
+		POLICY_TEST(nothing_is_told_ahead_to_an_older_kernel),
 		POLICY_TEST(nothing_is_acknowledged_before_the_commit),
 		POLICY_TEST(a_batch_is_one_commit),
 		POLICY_TEST(every_id_that_is_reported_is_acknowledged),

@@ -48,6 +48,15 @@
  * A write is never answered without WRITE: I/O that waits on a request is
  * served by its answer even so, and would write to the origin.
  *
+ * Ahead of demand
+ * ===============
+ *
+ * Who reads one block after the other is told of the next ones before they are
+ * asked for, of more each time: of absent ones that they are at the origin, of
+ * durable ones at which places, as far as those follow each other. These are the
+ * answers that a read would get, and they need no ack. Blocks in between, that are
+ * neither, are asked for.
+ *
  * When a commit fails
  * ===================
  *
@@ -75,6 +84,9 @@
 
 /* Writes that can be held at a time without a commit in between. */
 #define MAX_HELD	65536u
+/* Blocks read one after the other before more are pushed, and the most of these. */
+#define AHEAD_FROM	4u
+#define AHEAD_MOST	1024u
 
 enum {
 	ORIGIN,
@@ -105,6 +117,9 @@ enum format_choice {
  * @tried: a failing commit has been tried again in this batch
  * @said_broken: the log says that a flush has failed
  * @refused: writes that were failed
+ * @next_read: the block that goes on where reads have got to, pushed ones included
+ * @nr_read: how many lie before it, one after the other
+ * @read_on: so it was in this batch
  * @nr_held: used entries of @held
  * @held: ids of SYNC reports that the next commit will acknowledge
  */
@@ -123,6 +138,9 @@ struct cow {
 	bool tried;
 	bool said_broken;
 	uint64_t refused;
+	uint64_t next_read;
+	uint64_t nr_read;
+	bool read_on;
 	unsigned int nr_held;
 	uint32_t held[MAX_HELD];
 };
@@ -214,27 +232,32 @@ static void answer(struct cow *c, const struct dmu_request *req,
 	refuse(c, req);
 }
 
-static void answer_origin(struct cow *c, const struct dmu_request *req)
+static struct dmu_mapping at_origin(const struct cow *c, uint64_t block)
 {
-	struct dmu_mapping m = {
-		.block = req->block,
+	return (struct dmu_mapping){
+		.block = block,
 		.dst = c->dev[ORIGIN],
-		.dst_sector = req->block * (c->book.sb.geo.block_size / 512),
+		.dst_sector = block * (c->book.sb.geo.block_size / 512),
 	};
+}
 
-	answer(c, req, &m);
+static struct dmu_mapping at_store(const struct cow *c, uint64_t block,
+				   uint64_t place)
+{
+	uint32_t block_size = c->book.sb.geo.block_size;
+
+	return (struct dmu_mapping){
+		.block = block,
+		.dst = c->dev[STORE],
+		.dst_sector = cow_place_offset(place, block_size) / 512,
+		.flags = DMU_MAP_WRITE,
+	};
 }
 
 static void answer_store(struct cow *c, const struct dmu_request *req,
 			 enum cow_state state, uint64_t place)
 {
-	uint32_t block_size = c->book.sb.geo.block_size;
-	struct dmu_mapping m = {
-		.block = req->block,
-		.dst = c->dev[STORE],
-		.dst_sector = cow_place_offset(place, block_size) / 512,
-		.flags = DMU_MAP_WRITE,
-	};
+	struct dmu_mapping m = at_store(c, req->block, place);
 
 	if (state != COW_DURABLE)
 		m.flags |= DMU_MAP_SYNC;
@@ -245,10 +268,62 @@ static void answer_store(struct cow *c, const struct dmu_request *req,
 	answer(c, req, &m);
 }
 
+static void note_read(struct cow *c, uint64_t block)
+{
+	/* Asked for just before it was told. */
+	if (block < c->next_read && block >= c->next_read - c->nr_read)
+		return;
+	c->nr_read = block == c->next_read ? c->nr_read + 1 : 1;
+	c->next_read = block + 1;
+	c->read_on = true;
+}
+
+/* Where a read of the block would be sent, were it certain for ever. */
+static bool find_read(const struct cow *c, uint64_t block, struct dmu_mapping *m)
+{
+	uint64_t place;
+
+	if (block >= c->blocks)
+		return false;
+	switch (cow_book_find(&c->book, block, &place)) {
+	case COW_ABSENT:
+		*m = at_origin(c, block);
+		return true;
+	case COW_DURABLE:
+		*m = at_store(c, block, place);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* As many as have been read; it is no mistake if they are not taken. */
+static void push_ahead(struct cow *c)
+{
+	const uint32_t sectors = c->book.sb.geo.block_size / 512;
+	struct dmu_mapping first, m;
+	uint64_t most = c->nr_read < AHEAD_MOST ? c->nr_read : AHEAD_MOST;
+	uint64_t n = 0;
+
+	if (!c->read_on || c->nr_read < AHEAD_FROM || !dmu_has_runs(c->dmu) ||
+	    !find_read(c, c->next_read, &first))
+		return;
+	do {
+		n++;
+	} while (n < most && find_read(c, c->next_read + n, &m) &&
+		 m.dst == first.dst &&
+		 m.dst_sector == first.dst_sector + n * sectors);
+	if (dmu_push_run(c->dmu, &first, n))
+		return;
+	c->next_read += n;
+	c->nr_read += n;
+}
+
 static void cow_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 {
 	struct cow *c = ctx;
 	enum cow_state state;
+	struct dmu_mapping m;
 	uint64_t place;
 
 	(void)dmu;
@@ -256,9 +331,12 @@ static void cow_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 		refuse(c, req);
 		return;
 	}
+	if (!req->write)
+		note_read(c, req->block);
 	state = cow_book_find(&c->book, req->block, &place);
 	if (state == COW_ABSENT && !req->write) {
-		answer_origin(c, req);
+		m = at_origin(c, req->block);
+		answer(c, req, &m);
 		return;
 	}
 	if (state == COW_ABSENT) {
@@ -312,6 +390,8 @@ static void cow_batch(struct dmu *dmu, void *ctx)
 	if (!c->tried || !c->commit_error)
 		commit(c);
 	c->tried = false;
+	push_ahead(c);
+	c->read_on = false;
 }
 
 /* Opening and closing */
