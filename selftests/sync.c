@@ -145,8 +145,8 @@ TEST_F(gated, news_that_could_be_read_is_not_gathered_again)
 		for (i = 0; i < 200; i++)
 			ASSERT_TRUE(dmt_readable(t->ctl, 0));
 		ASSERT_TRUE(held(t, id[0]));
-		ASSERT_EQ(0, answer(t, id[2], dmt_plain(&t->store, 2, 7, RW)));
 		ASSERT_TRUE(held(t, id[1]));
+		ASSERT_EQ(0, answer(t, id[2], dmt_plain(&t->store, 2, 7, RW)));
 		ASSERT_TRUE(held(t, id[2]));
 		for (i = 0; i < 3; i++) {
 			ASSERT_EQ(0, dmt_sync_done(t->ctl, id[i]));
