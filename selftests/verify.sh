@@ -6,8 +6,8 @@ set -u
 # shellcheck source-path=SCRIPTDIR source=lib/tools.sh
 . "$(dirname "$(readlink -f "$0")")/tools.sh"
 
-megabytes=$(often 8)
-kill_times=$(often 16)
+megabytes=$(often 4)
+kill_times=$(often 8)
 mixed=(--bsrange=4k-64k --rw=randwrite --size="${megabytes}M" --iodepth=16 --ioengine=libaio)
 small=(--bs=512 --rw=randrw --size="$(often 512)k" --offset=9M --iodepth=2 --ioengine=libaio)
 large=(--bs=1M --rw=write --size="${megabytes}M" --iodepth=4 --ioengine=libaio)
@@ -87,7 +87,7 @@ told_ahead()
 	misses=$(counter_of snap $field_misses)
 	echo "$misses misses with 2048 blocks"
 	((misses < 200)) || status=1
-	for ((i = 3; i < 16000; i += 811)); do
+	for ((i = 3; i < 16000; i += 1621)); do
 		for f in want.img /dev/mapper/snap; do
 			printf 'sector %d' $i | dd of=$f bs=512 seek=$i count=1 \
 				conv=notrunc,sync,fsync status=none
