@@ -181,6 +181,7 @@ struct dmt_entry {
  * @blame: the block that something was said about that must not be said
  * @failing: there are blocks with a request that is being failed
  * @traffic: what blocks hold
+ * @random: state of the numbers that decide what is said
  */
 struct dmt_model {
 	struct dmt_world world;
@@ -207,6 +208,7 @@ struct dmt_model {
 	uint64_t blame;
 	bool failing;
 	struct dmt_traffic *traffic;
+	uint64_t random;
 };
 
 struct dmt_asked *dmt_model_asked(struct dmt_model *m, uint32_t id);
