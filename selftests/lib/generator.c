@@ -4,6 +4,7 @@
 #include "generator.h"
 #include "truth.h"
 #include <string.h>
+#include <sys/sysmacros.h>
 
 /* --- messages ------------------------------------------------------------------------- */
 
@@ -17,16 +18,100 @@ void dmt_make(struct dmt_msg *msg, uint32_t type, uint32_t id,
 	memcpy(msg->bytes, payload, len);
 }
 
-void dmt_make_response(struct dmt_model *m, struct dmt_msg *msg,
-		       struct dmu_msg_map_response *r)
+/* What is the kernel's own is ignored, as is the header's id of an answer. */
+static void make_answer_of(struct dmt_model *m, struct dmt_msg *msg,
+			   uint32_t type, uint32_t id, const void *payload,
+			   uint32_t len)
 {
-	/* What is the kernel's own is ignored. */
-	if (once_in(m, 8))
-		r->flags |= DMU_FLAG_VALID << 5 * below(m, 2);
-	/* As is the header's id. */
-	dmt_make(msg, DM_USERSPACE_MAP_BLOCK_RESP,
-		 below(m, 8) ? r->id_of_req : (uint32_t)dmt_random(&m->random), r,
-	     sizeof(*r));
+	dmt_make(msg, type, below(m, 8) ? id : (uint32_t)dmt_random(&m->random),
+		 payload, len);
+}
+
+static uint32_t flags_of(struct dmt_model *m, const struct dmt_mapping *r)
+{
+	return r->flags | (once_in(m, 8) ? DMU_FLAG_VALID << 5 * below(m, 2) : 0);
+}
+
+static dev_t device_of(const struct dmt_model *m, int disk)
+{
+	return disk < 0 ? 0 : m->disk[disk].dev;
+}
+
+/* Its place is named in one of many ways. */
+static void make_response(struct dmt_model *m, struct dmt_msg *msg,
+			  const struct dmt_mapping *r)
+{
+	uint64_t sector = (uint64_t)r->to, block = sector / DMT_SECTORS;
+	struct dmu_msg_map_response response = {
+		.org_block = r->block, .id_of_req = r->id,
+		.flags = flags_of(m, r),
+		.dst_maj = major(device_of(m, r->dst)),
+		.dst_min = minor(device_of(m, r->dst)),
+	};
+
+	if (once_in(m, 3))
+		block -= below(m, (uint32_t)block + 1);
+	response.new_block = block;
+	response.offset = (int64_t)(sector - block * DMT_SECTORS);
+	if (r->flags & COPY) {
+		response.src_maj = major(device_of(m, r->src));
+		response.src_min = minor(device_of(m, r->src));
+	}
+	make_answer_of(m, msg, DM_USERSPACE_MAP_BLOCK_RESP, r->id, &response,
+		       sizeof(response));
+}
+
+/* What is not looked at may be anything. */
+static void make_run(struct dmt_model *m, struct dmt_msg *msg,
+		     const struct dmt_mapping *r, uint64_t count)
+{
+	struct dmu_msg_run_response run = {
+		.block = r->block, .count = count, .id_of_req = r->id,
+		.flags = flags_of(m, r), .dst_sector = (uint64_t)r->to,
+		.src_sector = (uint64_t)r->from,
+		.dst_maj = major(device_of(m, r->dst)),
+		.dst_min = minor(device_of(m, r->dst)),
+		.src_maj = (uint32_t)dmt_random(&m->random),
+	};
+
+	if (r->dst == DMT_NOWHERE)
+		run.dst_sector = dmt_random(&m->random);
+	if (r->flags & COPY) {
+		run.src_maj = major(device_of(m, r->src));
+		run.src_min = minor(device_of(m, r->src));
+	}
+	if (!(r->flags & COPY) || r->src == DMT_NOWHERE)
+		run.src_sector = dmt_random(&m->random);
+	make_answer_of(m, msg, DM_USERSPACE_MAP_RUN_RESP, r->id, &run,
+		       sizeof(run));
+}
+
+/* There are things that can be said of runs only. */
+static bool needs_run(const struct dmt_mapping *r)
+{
+	if (!(r->flags & COPY))
+		return r->dst == DMT_NOWHERE;
+	return r->src == DMT_NOWHERE || r->from != r->block * DMT_SECTORS;
+}
+
+/* Make the message that says this. False where it could only be refused. */
+bool dmt_make_mapping(struct dmt_model *m, struct dmt_msg *msg,
+		      const struct dmt_mapping *r)
+{
+	if (needs_run(r) && !m->world.runs)
+		return false;
+	if (needs_run(r) || (m->world.runs && once_in(m, 16)))
+		make_run(m, msg, r, 1);
+	else
+		make_response(m, msg, r);
+	return true;
+}
+
+/* Most I/O goes to few of the blocks. */
+static uint64_t some_block(struct dmt_model *m)
+{
+	return once_in(m, 8) ? below(m, DMT_NR_BLOCKS) :
+			       DMT_QUIET + below(m, DMT_NR_BLOCKS - DMT_QUIET);
 }
 
 /* The oldest, or any; one that a younger one may overtake only at last. */
@@ -47,26 +132,34 @@ static struct dmt_asked *some_request(struct dmt_model *m)
 	return asked;
 }
 
-static bool make_answer(struct dmt_model *m, struct dmt_msg *msg)
+/* False where there is nothing to be answered, or that cannot be done now. */
+static bool some_answer(struct dmt_model *m, struct dmt_mapping *r)
 {
 	const struct dmt_asked *asked = some_request(m);
-	struct dmu_msg_map_response r = { 0 };
 	const struct dmt_known *b;
 
 	if (!asked)
 		return false;
-	r.org_block = asked->block;
-	r.id_of_req = asked->id;
+	*r = (struct dmt_mapping){ .block = asked->block, .id = asked->id };
 	b = &m->blocks[asked->block];
 	/* One that is unread again may have become a write. */
-	if (b->truth == DMT_COW && asked->peer < 0)
+	if ((b->truth == DMT_COW || b->truth == DMT_THIN) && asked->peer < 0)
 		return false;
-	if (asked->early && asked->generation == b->generation && below(m, 2))
-		dmt_answer_origin(m, &r);
-	else if (!dmt_answer_truly(m, &r, asked->write || once_in(m, 8)))
+	if (asked->early && asked->generation == b->generation && below(m, 2)) {
+		dmt_answer_origin(m, r);
+		return true;
+	}
+	if (!dmt_answer_truly(m, r, asked->write || once_in(m, 8)))
 		return false;
-	dmt_make_response(m, msg, &r);
-	return true;
+	/* Zeroes are no answer to a write, and only that is sure to be one. */
+	return !(r->flags & DMU_FLAG_ZERO) || asked->peer >= 0 || asked->write;
+}
+
+static bool make_answer(struct dmt_model *m, struct dmt_msg *msg)
+{
+	struct dmt_mapping r;
+
+	return some_answer(m, &r) && dmt_make_mapping(m, msg, &r);
 }
 
 /* An id that is not outstanding: none, one of the past, or of the future. */
@@ -84,57 +177,135 @@ static uint32_t some_id(struct dmt_model *m)
 		return 0;
 	past = &m->past[below(m, m->nr_past < DMT_MAX_PAST ? m->nr_past :
 							DMT_MAX_PAST)];
-	return past->msg.response.id_of_req;
+	return past->id;
 }
 
 /* A mapping that nobody has asked for. */
+static bool some_push(struct dmt_model *m, struct dmt_mapping *r, uint64_t block)
+{
+	const struct dmt_known *b = &m->blocks[block];
+	bool cow = b->truth == DMT_COW || b->truth == DMT_THIN;
+
+	*r = (struct dmt_mapping){ .block = block, .id = some_id(m) };
+	/* What the block's place depends on must be sure to take effect. */
+	if (cow && b->stage != DMT_AT_STORE)
+		r->id = 0;
+	if (b->truth == DMT_PING && !b->leaving && below(m, 2))
+		return dmt_answer_swap(m, r);
+	return dmt_answer_truly(m, r, below(m, 2));
+}
+
 static bool make_push(struct dmt_model *m, struct dmt_msg *msg)
 {
-	struct dmu_msg_map_response r = { 0 };
-	struct dmt_known *b;
+	struct dmt_mapping r;
 
-	r.org_block = below(m, DMT_NR_BLOCKS);
-	b = &m->blocks[r.org_block];
-	r.id_of_req = some_id(m);
-	/* What the block's place depends on must be sure to take effect. */
-	if (b->truth == DMT_COW && b->stage != DMT_AT_STORE)
-		r.id_of_req = 0;
-	if (b->truth == DMT_PING && !b->leaving && below(m, 2)) {
-		if (b->copies >= DMT_MAX_COPIES)
+	return some_push(m, &r, some_block(m)) && dmt_make_mapping(m, msg, &r);
+}
+
+/* Can all that it speaks of be said again? */
+static bool can_repeat(struct dmt_model *m, const struct dmt_msg *msg)
+{
+	uint64_t i, nr = dmt_nr_mappings(msg);
+	struct dmt_mapping r;
+
+	for (i = 0; i < nr; i++) {
+		const struct dmt_known *b;
+
+		dmt_mapping_at(&m->world, msg, i, &r);
+		b = &m->blocks[r.block];
+		if (b->leaving || (b->truth == DMT_NO_TRUTH && r.flags & COPY &&
+				   b->copies >= DMT_MAX_COPIES))
 			return false;
-		r.id_of_req = 0;
-		r.flags = RW;
-		dmt_aim(m, &r, b->spare ? DMT_STORE_DISK : DMT_SPARE_DISK,
-			r.org_block * DMT_SECTORS);
-		dmt_copy_from(m, &r, b->spare ? DMT_SPARE_DISK : DMT_STORE_DISK);
-	} else if (!dmt_answer_truly(m, &r, below(m, 2))) {
-		return false;
 	}
-	dmt_make_response(m, msg, &r);
 	return true;
 }
 
 /* The same again. */
 static bool make_twice(struct dmt_model *m, struct dmt_msg *msg)
 {
-	struct dmu_msg_map_response r;
 	const struct dmt_past *past;
-	const struct dmt_known *b;
 
 	if (!m->nr_past)
 		return false;
 	past = &m->past[below(m, m->nr_past < DMT_MAX_PAST ? m->nr_past :
-							DMT_MAX_PAST)];
-	memcpy(&r, &past->msg.response, sizeof(r));
-	b = &m->blocks[r.org_block];
-	if (past->generation != b->generation || b->leaving)
-		return false;
-	if (b->truth == DMT_NO_TRUTH && r.flags & COPY &&
-	    b->copies >= DMT_MAX_COPIES)
+							     DMT_MAX_PAST)];
+	if (past->generation != dmt_model_generation(m, &past->msg) ||
+	    !can_repeat(m, &past->msg))
 		return false;
 	*msg = past->msg;
 	return true;
 }
+
+/* --- runs ----------------------------------------------------------------------------- */
+
+/* How many blocks in a row can that be said of, up to @most? */
+static uint64_t how_many(struct dmt_model *m, const struct dmt_msg *msg,
+			 uint64_t most)
+{
+	struct dmt_mapping r;
+	uint64_t i;
+
+	for (i = 1; i < most; i++) {
+		dmt_mapping_at(&m->world, msg, i, &r);
+		if (r.block >= DMT_NR_BLOCKS || !dmt_is_true(m, &r))
+			break;
+	}
+	return i;
+}
+
+/*
+ * Speak of as many blocks as chance has it. Some more, which the kernel must not
+ * map, are said of only where nothing depends on that: if messages go before, the
+ * run is written twice.
+ */
+static bool stretch(struct dmt_model *m, struct dmt_msg *msg,
+		    const struct dmt_mapping *r)
+{
+	static const uint64_t most[] = { 2, 8, 8, 16, 64, 512 };
+	uint64_t count;
+
+	if (!m->world.runs && below(m, 8))
+		return false;
+	/* Each of them is to be acknowledged by itself. */
+	make_run(m, msg, r, most[below(m, r->flags & SYNC ? 3 : 6)]);
+	count = how_many(m, msg, msg->run_response.count);
+	if (once_in(m, 6)) {
+		msg->run_response.count = count + 1 + below(m, 9);
+		if (dmt_judge_mapped(&m->world, msg) <= count &&
+		    dmt_model_harmless(m, msg))
+			return true;
+	}
+	msg->run_response.count = count;
+	/* The judge knows more of ids than the truth: they may be of other blocks. */
+	return dmt_judge_mapped(&m->world, msg) >= count ||
+	       dmt_model_harmless(m, msg);
+}
+
+static bool make_run_answer(struct dmt_model *m, struct dmt_msg *msg)
+{
+	struct dmt_mapping r;
+
+	return some_answer(m, &r) && stretch(m, msg, &r);
+}
+
+/* Eight, or 64, that begin at a multiple of that can become one remap. */
+static bool make_run_push(struct dmt_model *m, struct dmt_msg *msg)
+{
+	uint64_t block = below(m, 2) ? below(m, DMT_NR_BLOCKS) : some_block(m);
+	struct dmt_mapping r;
+
+	if (below(m, 2))
+		block &= below(m, 3) ? ~7ull : ~63ull;
+	if (!some_push(m, &r, block))
+		return false;
+	if (m->blocks[block].truth == DMT_PLAIN && below(m, 2))
+		r.id = 0;
+	if (!r.id)
+		r.flags &= ~SYNC;
+	return stretch(m, msg, &r);
+}
+
+/* --- other messages ------------------------------------------------------------------- */
 
 static bool make_failure(struct dmt_model *m, struct dmt_msg *msg)
 {
@@ -192,14 +363,13 @@ static bool make_ack(struct dmt_model *m, struct dmt_msg *msg)
 
 static bool make_invalidation(struct dmt_model *m, struct dmt_msg *msg)
 {
-	struct dmu_msg_invalidate_map i = { .org_block =
-					    below(m, DMT_NR_BLOCKS) };
+	struct dmu_msg_invalidate_map i = { .org_block = some_block(m) };
 	const struct dmt_known *b = &m->blocks[i.org_block];
 
 	if (m->nr_verdicts >= DMT_MAX_VERDICTS / 2)
 		return false;
 	/* What is on its way and not known to be there would be copied twice. */
-	if (b->truth == DMT_COW && b->stage == DMT_ON_ITS_WAY)
+	if (b->stage == DMT_ON_ITS_WAY)
 		return false;
 	dmt_make(msg, DM_USERSPACE_MAP_INVALIDATE, (uint32_t)dmt_random(&m->random),
 		 &i, sizeof(i));
@@ -215,6 +385,8 @@ static bool make_question(struct dmt_model *m, struct dmt_msg *msg)
 		nr += m->peers[i].nr;
 	if (nr >= DMT_MAX_ECHOS / 2)
 		return false;
+	if (below(m, 4)) /* else it would be deaf to half of what there is */
+		payload |= DMU_EXT_RUNS;
 	dmt_make(msg, below(m, 2) ? DM_USERSPACE_GET_VERSION :
 	     DM_USERSPACE_EXTENSIONS, (uint32_t)dmt_random(&m->random),
 	     &payload, sizeof(payload));
@@ -226,11 +398,13 @@ static const struct {
 	uint32_t weight;
 	bool (*make)(struct dmt_model *m, struct dmt_msg *msg);
 } kinds[] = {
-	{ 40, make_answer },
-	{ 12, make_push },
+	{ 30, make_answer },
+	{ 10, make_push },
 	{ 8, make_twice },
+	{ 10, make_run_answer },
+	{ 6, make_run_push },
 	{ 2, make_failure },
-	{ 30, make_ack },
+	{ 26, make_ack },
 	{ 4, make_invalidation },
 	{ 4, make_question },
 };

@@ -9,8 +9,8 @@
 
 void dmt_make(struct dmt_msg *msg, uint32_t type, uint32_t id,
 	      const void *payload, uint32_t len);
-void dmt_make_response(struct dmt_model *m, struct dmt_msg *msg,
-		       struct dmu_msg_map_response *r);
+bool dmt_make_mapping(struct dmt_model *m, struct dmt_msg *msg,
+		      const struct dmt_mapping *r);
 void dmt_make_any(struct dmt_model *m, struct dmt_msg *msg);
 bool dmt_on_its_way(struct dmt_model *m, const struct dmt_name *name);
 

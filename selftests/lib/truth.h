@@ -38,12 +38,9 @@ void dmt_truth_settle(struct dmt_model *m);
 bool dmt_truth_holds(struct dmt_model *m, uint32_t block);
 bool dmt_truth_home(struct dmt_model *m, unsigned int disk, uint64_t sector);
 
-void dmt_aim(struct dmt_model *m, struct dmu_msg_map_response *r,
-	     unsigned int disk, uint64_t sector);
-void dmt_copy_from(struct dmt_model *m, struct dmu_msg_map_response *r,
-		   unsigned int disk);
-void dmt_answer_origin(struct dmt_model *m, struct dmu_msg_map_response *r);
-bool dmt_answer_truly(struct dmt_model *m, struct dmu_msg_map_response *r,
-		      bool write);
+void dmt_answer_origin(struct dmt_model *m, struct dmt_mapping *r);
+bool dmt_answer_swap(struct dmt_model *m, struct dmt_mapping *r);
+bool dmt_answer_truly(struct dmt_model *m, struct dmt_mapping *r, bool write);
+bool dmt_is_true(struct dmt_model *m, const struct dmt_mapping *r);
 
 #endif /* DMT_TRUTH_H */
