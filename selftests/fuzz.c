@@ -816,18 +816,37 @@ static void keep_step(struct fuzz *f)
 	poll(pfd, DMT_PEERS, 1);
 }
 
+/* Nobody but the daemon ends a request that it has read. */
+static bool all_is_asked(struct fuzz *f)
+{
+	uint64_t sent = dmt_counter(f->name, DMT_SENT);
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < f->m.nr_asked; i++)
+		nr += f->m.asked[i].peer >= 0;
+	if (sent == nr)
+		return true;
+	warnx("of %u requests that it has read, and not answered, %" PRIu64 " wait for it",
+	      nr, sent);
+	return false;
+}
+
 static bool fuzz(struct fuzz *f, uint64_t nr)
 {
 	static struct batch batch;
 
 	while (f->sent < nr && !atomic_load(&f->traffic.wrong)) {
 		int peer = (int)below(&f->m, DMT_PEERS);
+		uint64_t parts = f->parts;
 
 		keep_step(f);
 		if (!listen_to_all(f))
 			return false;
 		batch_make(f, &batch, peer);
 		if (!batch_write(f, &batch, peer))
+			return false;
+		if ((f->parts != parts || once_in(&f->m, 16)) &&
+		    !all_is_asked(f))
 			return false;
 		die_sometimes(f);
 		if (once_in(&f->m, 100))
