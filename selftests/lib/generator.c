@@ -264,7 +264,7 @@ static bool stretch(struct dmt_model *m, struct dmt_msg *msg,
 	static const uint64_t most[] = { 2, 8, 8, 16, 64, 512 };
 	uint64_t count;
 
-	if (!m->world.runs && below(m, 8))
+	if (!m->world.runs && below(m, 32))
 		return false;
 	/* Each of them is to be acknowledged by itself. */
 	make_run(m, msg, r, most[below(m, r->flags & SYNC ? 3 : 6)]);
@@ -291,7 +291,7 @@ static bool make_run_answer(struct dmt_model *m, struct dmt_msg *msg)
 /* Eight, or 64, that begin at a multiple of that can become one remap. */
 static bool make_run_push(struct dmt_model *m, struct dmt_msg *msg)
 {
-	uint64_t block = below(m, 2) ? below(m, DMT_NR_BLOCKS) : some_block(m);
+	uint64_t block = once_in(m, 4) ? below(m, DMT_NR_BLOCKS) : some_block(m);
 	struct dmt_mapping r;
 
 	if (below(m, 2))

@@ -313,7 +313,7 @@ static void rider_settle(struct dmt_rider *rider, uint32_t first, uint32_t end,
 	rider->last = first + (i + 1) * (end - first) / nr - 1;
 }
 
-/* A unit has one writer; whoever reads reads any, but for what is quiet. */
+/* A unit has one writer. Readers go anywhere, but for what is quiet. */
 static void rider_place(struct dmt_rider *rider, unsigned int i)
 {
 	const struct dmt_traffic *traffic = rider->traffic;
