@@ -206,7 +206,9 @@ static bool run_wraps(const struct dmt_world *world,
 	if (more > UINT64_MAX - r->block ||
 	    (r->id_of_req && more > UINT32_MAX - r->id_of_req))
 		return true;
-	if (r->flags & DMU_FLAG_ZERO) /* sectors are not looked at */
+	if (sectors + (__int128)r->block * world->block > UINT64_MAX)
+		return true;
+	if (r->flags & DMU_FLAG_ZERO) /* those of places are not looked at */
 		return false;
 	return sectors > UINT64_MAX - r->dst_sector ||
 	       (r->flags & DMU_FLAG_COPY_FIRST && (r->src_maj || r->src_min) &&
