@@ -50,7 +50,7 @@
 
 #define NR_MESSAGES	100000u		/* or fewer, without DMT_FUZZ_MESSAGES */
 #define SHORT_BY	4u		/* sectors that the last block lacks */
-#define DISK_SECTORS	(DMT_WILD_AT + DMT_WILD_SECTORS + DMT_GAP)
+#define DISK_SECTORS	(DMT_WILD_AT + DMT_WILD_SECTORS)
 #define CANARY		0xc5
 #define NR_VANDALS	8
 #define PER_IO		20		/* messages */
@@ -109,6 +109,7 @@ struct fuzz {
  * @good: bytes of messages that must be accepted
  * @nr_good: such messages
  * @errors: what the first other one is refused with; 0 where there is none
+ * @doubtful: that is a run, of which some may have been done
  * @reach: bytes before the cliff
  * @begins: where each message begins
  * @unasked: it may be refused for lack of memory
@@ -120,6 +121,7 @@ struct batch {
 	size_t good;
 	unsigned int nr_good;
 	uint32_t errors;
+	bool doubtful;
 	size_t reach;
 	size_t begins[MAX_BATCH];
 	bool unasked[MAX_BATCH];
@@ -180,13 +182,14 @@ static bool ahead(struct fuzz *f)
 }
 
 /*
- * It is whole, and refused. Where messages go before it, the write that they end is
- * followed by another one that begins with it.
+ * A run is refused, maybe for @errors that are not its own. Where messages go before
+ * it, the write that they end is followed by another one that begins with it.
  */
-static void batch_refused(struct fuzz *f, const struct batch *b, int peer,
-			  const struct dmt_msg *msg)
+static void batch_refused(struct fuzz *f, struct batch *b, int peer,
+			  const struct dmt_msg *msg, uint32_t errors)
 {
-	if (!dmt_judge_mapped(&f->m.world, msg))
+	b->doubtful = true;
+	if (errors || !dmt_judge_mapped(&f->m.world, msg))
 		return;
 	f->parts++;
 	dmt_model_note(&f->m, peer, true, msg);
@@ -227,8 +230,8 @@ static void batch_add(struct fuzz *f, struct batch *b, int peer,
 	b->errors = errors | dmt_judge(&f->m.world, msg);
 	if (!b->errors)
 		batch_accepted(f, b, peer, msg);
-	else if (!errors)
-		batch_refused(f, b, peer, msg);
+	else if (msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP)
+		batch_refused(f, b, peer, msg, errors);
 }
 
 static void batch_make(struct fuzz *f, struct batch *b, int peer)
@@ -245,6 +248,7 @@ static void batch_make(struct fuzz *f, struct batch *b, int peer)
 	b->good = 0;
 	b->nr_good = 0;
 	b->errors = 0;
+	b->doubtful = false;
 	b->reach = once_in(&f->m, 40) ? below(&f->m, nr * 40) : ROOM;
 	speak_as(f, peer);
 	for (i = 0; i < nr; i++) {
@@ -579,7 +583,7 @@ struct vandal {
 
 static void vandalize(struct vandal *v, void *buf)
 {
-	const uint32_t nr = (DMT_WILD * DMT_SECTORS - SHORT_BY) / 2;
+	const uint32_t nr = DMT_WILD * DMT_SECTORS / 2;
 	uint32_t unit = dmt_below(&v->random, nr);
 	uint32_t len = 1 + dmt_below(&v->random, 12);
 	uint64_t range[2];
@@ -837,7 +841,6 @@ static bool fuzz(struct fuzz *f, uint64_t nr)
 
 	while (f->sent < nr && !atomic_load(&f->traffic.wrong)) {
 		int peer = (int)below(&f->m, DMT_PEERS);
-		uint64_t parts = f->parts;
 
 		keep_step(f);
 		if (!listen_to_all(f))
@@ -845,8 +848,7 @@ static bool fuzz(struct fuzz *f, uint64_t nr)
 		batch_make(f, &batch, peer);
 		if (!batch_write(f, &batch, peer))
 			return false;
-		if ((f->parts != parts || once_in(&f->m, 16)) &&
-		    !all_is_asked(f))
+		if ((batch.doubtful || once_in(&f->m, 16)) && !all_is_asked(f))
 			return false;
 		die_sometimes(f);
 		if (once_in(&f->m, 100))

@@ -111,7 +111,8 @@ bool dmt_make_mapping(struct dmt_model *m, struct dmt_msg *msg,
 static uint64_t some_block(struct dmt_model *m)
 {
 	return once_in(m, 8) ? below(m, DMT_NR_BLOCKS) :
-			       DMT_QUIET + below(m, DMT_NR_BLOCKS - DMT_QUIET);
+			       DMT_QUIET + below(m, DMT_TRUE + DMT_WILD -
+						    DMT_QUIET);
 }
 
 /* The oldest, or any; one that a younger one may overtake only at last. */
@@ -152,7 +153,8 @@ static bool some_answer(struct dmt_model *m, struct dmt_mapping *r)
 	if (!dmt_answer_truly(m, r, asked->write || once_in(m, 8)))
 		return false;
 	/* Zeroes are no answer to a write, and only that is sure to be one. */
-	return !(r->flags & DMU_FLAG_ZERO) || asked->peer >= 0 || asked->write;
+	return !(r->flags & DMU_FLAG_ZERO) ||
+	       (asked->write ? once_in(m, 8) : asked->peer >= 0);
 }
 
 static bool make_answer(struct dmt_model *m, struct dmt_msg *msg)
@@ -254,31 +256,44 @@ static uint64_t how_many(struct dmt_model *m, const struct dmt_msg *msg,
 }
 
 /*
- * Speak of as many blocks as chance has it. Some more, which the kernel must not
- * map, are said of only where nothing depends on that: if messages go before, the
- * run is written twice.
+ * Speak of more blocks than it can be said of, or of so many that numbers begin anew.
+ * Only where nothing depends on what the kernel maps before it refuses the rest: if
+ * messages go before, the run is written twice.
  */
+static bool go_too_far(struct dmt_model *m, struct dmt_msg *msg, uint64_t count)
+{
+	struct dmu_msg_run_response run;
+
+	memcpy(&run, &msg->run_response, sizeof(run));
+	run.count = below(m, 2) ? count + 1 + below(m, 9) :
+		    dmt_count_to_the_last(&m->world, &m->random, &run);
+	memcpy(&msg->run_response, &run, sizeof(run));
+	return dmt_judge(&m->world, msg) && dmt_model_harmless(m, msg);
+}
+
+/* Speak of as many blocks as chance has it. */
 static bool stretch(struct dmt_model *m, struct dmt_msg *msg,
 		    const struct dmt_mapping *r)
 {
 	static const uint64_t most[] = { 2, 8, 8, 16, 64, 512 };
-	uint64_t count;
+	uint64_t count, mapped;
+	uint32_t far;
 
 	if (!m->world.runs && below(m, 32))
 		return false;
 	/* Each of them is to be acknowledged by itself. */
 	make_run(m, msg, r, most[below(m, r->flags & SYNC ? 3 : 6)]);
 	count = how_many(m, msg, msg->run_response.count);
-	if (once_in(m, 6)) {
-		msg->run_response.count = count + 1 + below(m, 9);
-		if (dmt_judge_mapped(&m->world, msg) <= count &&
-		    dmt_model_harmless(m, msg))
-			return true;
-	}
+	/* A refusal ends what is written: seldom, but for the end of the device. */
+	far = r->block >= DMT_NR_BLOCKS - DMT_CALM ? 4 : 24;
+	if (once_in(m, far) && go_too_far(m, msg, count))
+		return true;
 	msg->run_response.count = count;
-	/* The judge knows more of ids than the truth: they may be of other blocks. */
-	return dmt_judge_mapped(&m->world, msg) >= count ||
-	       dmt_model_harmless(m, msg);
+	/* An id may be that of a request for another block: it ends there. */
+	mapped = dmt_judge_mapped(&m->world, msg);
+	if (mapped && mapped < count && below(m, 16))
+		msg->run_response.count = mapped;
+	return mapped >= msg->run_response.count || dmt_model_harmless(m, msg);
 }
 
 static bool make_run_answer(struct dmt_model *m, struct dmt_msg *msg)
@@ -288,20 +303,28 @@ static bool make_run_answer(struct dmt_model *m, struct dmt_msg *msg)
 	return some_answer(m, &r) && stretch(m, msg, &r);
 }
 
+/* Any, or one of those at the end of the device, where a run leaves it. */
+static uint64_t some_first(struct dmt_model *m)
+{
+	if (once_in(m, 8))
+		return DMT_NR_BLOCKS - 1 - below(m, DMT_CALM);
+	return once_in(m, 4) ? below(m, DMT_NR_BLOCKS) : some_block(m);
+}
+
 /* Eight, or 64, that begin at a multiple of that can become one remap. */
 static bool make_run_push(struct dmt_model *m, struct dmt_msg *msg)
 {
-	uint64_t block = once_in(m, 4) ? below(m, DMT_NR_BLOCKS) : some_block(m);
+	uint64_t block = some_first(m);
 	struct dmt_mapping r;
 
 	if (below(m, 2))
 		block &= below(m, 3) ? ~7ull : ~63ull;
 	if (!some_push(m, &r, block))
 		return false;
-	if (m->blocks[block].truth == DMT_PLAIN && below(m, 2))
+	if (below(m, 2)) {
 		r.id = 0;
-	if (!r.id)
 		r.flags &= ~SYNC;
+	}
 	return stretch(m, msg, &r);
 }
 

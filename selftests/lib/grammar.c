@@ -455,9 +455,9 @@ static void spoil_response(const struct dmt_world *world, uint64_t *random,
 	memcpy(&msg->response, &r, sizeof(r));
 }
 
-/* So many that some number is its last one, or the one behind that. */
-static uint64_t spoil_last(const struct dmt_world *world, uint64_t *random,
-			   const struct dmu_msg_run_response *r)
+/* So many that some number is its last one, or not quite, or begins anew. */
+uint64_t dmt_count_to_the_last(const struct dmt_world *world, uint64_t *random,
+			       const struct dmu_msg_run_response *r)
 {
 	uint64_t more;
 
@@ -489,7 +489,7 @@ static uint64_t spoil_count(const struct dmt_world *world, uint64_t *random,
 		return dmt_below(random, (uint32_t)world->sectors /
 					 world->block * 2);
 	case 2:
-		return spoil_last(world, random, r);
+		return dmt_count_to_the_last(world, random, r);
 	default:
 		return spoil(random, r->count);
 	}

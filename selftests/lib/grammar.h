@@ -82,6 +82,8 @@ uint32_t dmt_judge(const struct dmt_world *world, const struct dmt_msg *msg);
 uint64_t dmt_judge_mapped(const struct dmt_world *world,
 			  const struct dmt_msg *msg);
 uint32_t dmt_msg_len(const struct dmt_msg *msg);
+uint64_t dmt_count_to_the_last(const struct dmt_world *world, uint64_t *random,
+			       const struct dmu_msg_run_response *r);
 void dmt_mutate(const struct dmt_world *world, uint64_t *random,
 		struct dmt_msg *msg);
 void dmt_msg_print(const char *what, const struct dmt_msg *msg);
