@@ -258,7 +258,8 @@ static void copy_anything(struct dmt_model *m, struct dmt_mapping *r)
 	int disk = (int)below(m, DMT_NR_DISKS);
 	uint32_t last = (uint32_t)(m->disk[disk].bytes / 512) - DMT_SECTORS;
 
-	if (below(m, 2))
+	/* The disks end before the device does. */
+	if (r->block * DMT_SECTORS <= last && below(m, 2))
 		copied_from(r, disk, r->block * DMT_SECTORS);
 	else if (below(m, 2))
 		copied_from(r, disk, below(m, last / 2) * 2);
