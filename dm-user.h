@@ -631,6 +631,8 @@ void dmu_space_activate(struct dmu_target *target);
 void dmu_space_put(struct dmu_space *space);
 int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 		    sector_t *len);
+bool dmu_space_check_run(struct dmu_space *space, struct dmu_mapping *first,
+			 struct dmu_mapping *last);
 int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len);
 void dmu_space_kick(struct dmu_space *space);
 void dmu_space_wake(struct dmu_space *space);

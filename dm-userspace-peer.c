@@ -509,7 +509,6 @@ static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	struct dmu_mapping m = *mapping, last;
 	unsigned int bits = DMU_MAX_RUN_BITS;
 	struct dmu_remap *remap;
-	sector_t len;
 	bool done;
 
 	if (m.id || m.flags & (DMU_COPY | DMU_SYNC | DMU_TEMPORARY))
@@ -517,8 +516,7 @@ static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	while (bits && (m.block & (BIT_ULL(bits) - 1) || !(count >> bits)))
 		bits -= DMU_RUN_BITS;
 	last = mapping_at(space, &m, BIT_ULL(bits) - 1);
-	if (!bits || dmu_space_check(space, &m, &len) ||
-	    dmu_space_check(space, &last, &len))
+	if (!bits || !dmu_space_check_run(space, &m, &last))
 		return 0;
 	remap = dmu_remap_alloc(space, false);
 	if (!remap)

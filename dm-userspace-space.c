@@ -697,6 +697,45 @@ int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
 	return r;
 }
 
+/* Has one line of a table all of these blocks? */
+static bool line_has(struct dmu_space *space, u64 first, u64 last)
+{
+	sector_t start = first << space->block_shift;
+	sector_t end = last << space->block_shift;
+	struct dmu_target *target;
+
+	list_for_each_entry(target, &space->targets, node)
+		if (start >= target->ti->begin &&
+		    end < target->ti->begin + target->ti->len)
+			return true;
+	return false;
+}
+
+/**
+ * dmu_space_check_run() - can the mappings of a run be true?
+ * @space: of the key
+ * @first: that of its first block; without a copy
+ * @last: that of its last one
+ *
+ * What is between them is true then, too: a line that has both has it.
+ *
+ * Return: false where that has to be asked of each block.
+ */
+bool dmu_space_check_run(struct dmu_space *space, struct dmu_mapping *first,
+			 struct dmu_mapping *last)
+{
+	unsigned long irq;
+	sector_t len;
+	bool ok;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	ok = !check_mapping(space, first, &len) &&
+	     !check_mapping(space, last, &len) &&
+	     line_has(space, first->block, last->block);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return ok;
+}
+
 /**
  * dmu_space_count() - add up the counters of all processors
  * @space: of the key

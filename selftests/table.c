@@ -2,6 +2,7 @@
 /* The table line: what it may say, what comes back, and what it makes. */
 #define _GNU_SOURCE
 #include "lib/fixture.h"
+#include "lib/run.h"
 #include "lib/sysfs.h"
 #include <ctype.h>
 #include <err.h>
@@ -419,6 +420,29 @@ TEST_F(table, block_between_the_lines_of_a_key_is_out_of_range)
 	EXPECT_TRUE(dmt_read_matches(self->fd, 5, DMT_ORIGIN));
 	EXPECT_EQ(4, dmt_counter(self->one, DMT_REMAPS));
 	EXPECT_EQ(1, dmt_controls());
+}
+
+/* Its first and its last block are there, and it could become one remap. */
+TEST_F(table, run_ends_where_a_line_of_a_key_does)
+{
+	char line[256];
+	struct dmt_line lines[3] = {
+		{ 0, 2 * DMT_SECTORS, "userspace", line },
+		{ 2 * DMT_SECTORS, 2 * DMT_SECTORS, "error", "" },
+		{ 4 * DMT_SECTORS, 4 * DMT_SECTORS, "userspace", line },
+	};
+
+	params(self, line, sizeof(line), 4096, &self->a, "");
+	ASSERT_EQ(0, dmt_dm_load_lines(self->one, lines, 3, false));
+	ASSERT_EQ(0, dmt_dm_resume(self->one));
+	open_both(self);
+	ASSERT_TRUE(dmt_wants(self->ctl, DMU_EXT_RUNS));
+	EXPECT_EQ(-ERANGE, dmt_map_run(self->ctl, 0,
+				       dmt_run(0, 8, &self->a, 0, RO)));
+	EXPECT_EQ(2, dmt_counter(self->one, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_map_run(self->ctl, 0,
+				 dmt_run(4, 4, &self->a, 4, RO)));
+	EXPECT_EQ(6, dmt_counter(self->one, DMT_REMAPS));
 }
 
 /* --- keys --------------------------------------------------------------------------- */

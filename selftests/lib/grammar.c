@@ -9,6 +9,7 @@
 #include <sys/sysmacros.h>
 
 #define ALL_FLAGS	255u
+#define RUN_FLAGS	(ALL_FLAGS | DMU_FLAG_ZERO)
 
 /* --- places --------------------------------------------------------------------------- */
 
@@ -32,28 +33,82 @@ static int disk_of(const struct dmt_world *world, uint32_t major_nr,
 		if (major(world->disk[i]->dev) == major_nr &&
 		    minor(world->disk[i]->dev) == minor_nr)
 			return (int)i;
-	return -1;
+	return DMT_NO_DISK;
 }
 
-static __int128 place_start(const struct dmt_world *world,
-			    const struct dmu_msg_map_response *r)
-{
-	return (__int128)r->new_block * world->block + r->offset;
-}
-
-/* Where a valid answer says that its block lives. */
-bool dmt_place_of(const struct dmt_world *world,
-		  const struct dmu_msg_map_response *r,
+/* Where a valid mapping says that its block lives. False where on no disk. */
+bool dmt_place_of(const struct dmt_world *world, const struct dmt_mapping *m,
 		  struct dmt_place *place)
 {
-	int disk = disk_of(world, r->dst_maj, r->dst_min);
-
-	if (disk < 0)
+	if (m->dst < 0)
 		return false;
-	place->disk = (unsigned int)disk;
-	place->sector = (uint64_t)place_start(world, r);
-	place->len = dmt_block_len(world, r->org_block);
+	place->disk = (unsigned int)m->dst;
+	place->sector = (uint64_t)m->to;
+	place->len = dmt_block_len(world, m->block);
 	return true;
+}
+
+/* --- mappings ------------------------------------------------------------------------- */
+
+/* How many blocks does a message speak of that says where blocks live? */
+uint64_t dmt_nr_mappings(const struct dmt_msg *msg)
+{
+	if (msg->header.msg_type == DM_USERSPACE_MAP_BLOCK_RESP)
+		return 1;
+	if (msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP)
+		return msg->run_response.count;
+	return 0;
+}
+
+static void mapping_of(const struct dmt_world *world,
+		       const struct dmt_msg *msg, struct dmt_mapping *m)
+{
+	struct dmu_msg_map_response r;
+
+	memcpy(&r, &msg->response, sizeof(r));
+	*m = (struct dmt_mapping){
+		.block = r.org_block, .id = r.id_of_req, .flags = r.flags,
+		.dst = disk_of(world, r.dst_maj, r.dst_min),
+		.src = disk_of(world, r.src_maj, r.src_min),
+		.to = (__int128)r.new_block * world->block + r.offset,
+		.from = (__int128)r.org_block * world->block,
+	};
+}
+
+/* In a run 0:0 can stand for zeroes. */
+static int disk_or_zeroes(const struct dmt_world *world, uint32_t major_nr,
+			  uint32_t minor_nr)
+{
+	return major_nr || minor_nr ? disk_of(world, major_nr, minor_nr) :
+				      DMT_NOWHERE;
+}
+
+static void mapping_in_run(const struct dmt_world *world,
+			   const struct dmt_msg *msg, uint64_t i,
+			   struct dmt_mapping *m)
+{
+	struct dmu_msg_run_response r;
+
+	memcpy(&r, &msg->run_response, sizeof(r));
+	*m = (struct dmt_mapping){
+		.block = r.block + i,
+		.id = r.id_of_req ? r.id_of_req + (uint32_t)i : 0,
+		.flags = r.flags,
+		.dst = disk_or_zeroes(world, r.dst_maj, r.dst_min),
+		.src = disk_or_zeroes(world, r.src_maj, r.src_min),
+		.to = (__int128)i * world->block + r.dst_sector,
+		.from = (__int128)i * world->block + r.src_sector,
+	};
+}
+
+/* What a message says of the i-th of its blocks. */
+void dmt_mapping_at(const struct dmt_world *world, const struct dmt_msg *msg,
+		    uint64_t i, struct dmt_mapping *m)
+{
+	if (msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP)
+		mapping_in_run(world, msg, i, m);
+	else
+		mapping_of(world, msg, m);
 }
 
 /* --- judgement ------------------------------------------------------------------------ */
@@ -75,44 +130,120 @@ static uint32_t judge_place(const struct dmt_world *world, int disk,
 	return found;
 }
 
+/* What is copied from zeroes comes from no place. */
 static uint32_t judge_copy(const struct dmt_world *world,
-			   const struct dmu_msg_map_response *r, uint64_t len)
+			   const struct dmt_mapping *m, uint64_t len)
 {
-	__int128 from = (__int128)r->org_block * world->block;
-	__int128 to = place_start(world, r);
-	int src = disk_of(world, r->src_maj, r->src_min);
-	uint32_t found = judge_place(world, src, from, len);
+	uint32_t found;
 
-	if (src >= 0 && src == disk_of(world, r->dst_maj, r->dst_min) &&
-	    from != to && from < to + len && to < from + len)
+	if (m->src == DMT_NOWHERE)
+		return 0;
+	found = judge_place(world, m->src, m->from, len);
+	if (m->src >= 0 && m->src == m->dst && m->from != m->to &&
+	    m->from < m->to + len && m->to < m->from + len)
 		found |= DMT_IS_EINVAL;
+	return found;
+}
+
+/* Of zeroes nothing can be said but that they are read. */
+static uint32_t judge_zeroes(const struct dmt_mapping *m, bool write)
+{
+	uint32_t found = 0;
+
+	if (write || m->dst != DMT_NOWHERE ||
+	    m->flags & (DMU_FLAG_WR | DMU_FLAG_COPY_FIRST | DMU_FLAG_SYNC))
+		found |= DMT_IS_EINVAL;
+	if (m->dst == DMT_NO_DISK)
+		found |= DMT_IS_ENODEV;
+	if (m->flags & DMU_FLAG_COPY_FIRST && m->src == DMT_NO_DISK)
+		found |= DMT_IS_ENODEV;
+	return found;
+}
+
+static uint32_t judge_mapping(const struct dmt_world *world,
+			      const struct dmt_mapping *m)
+{
+	uint64_t len = dmt_block_len(world, m->block);
+	uint64_t block = m->block;
+	bool write = false;
+	uint32_t found = 0;
+
+	if (m->id && world->asked(world->arg, m->id, &block, &write) &&
+	    block != m->block)
+		found |= DMT_IS_EINVAL;
+	if (m->flags & DMU_FLAG_SYNC && !m->id)
+		found |= DMT_IS_EINVAL;
+	if (!len)
+		found |= DMT_IS_ERANGE;
+	if (m->flags & DMU_FLAG_ZERO)
+		return found | judge_zeroes(m, write);
+	found |= judge_place(world, m->dst, m->to, len);
+	if (m->flags & DMU_FLAG_COPY_FIRST)
+		found |= judge_copy(world, m, len);
 	return found;
 }
 
 static uint32_t judge_response(const struct dmt_world *world,
 			       const struct dmt_msg *msg)
 {
-	struct dmu_msg_map_response r;
-	uint64_t len, asked;
+	struct dmt_mapping m;
+
+	mapping_of(world, msg, &m);
+	if (m.flags & ~ALL_FLAGS)
+		return DMT_IS_EINVAL | judge_mapping(world, &m);
+	return judge_mapping(world, &m);
+}
+
+/* Would a number that counts begin anew at 0 before the end of the run? */
+static bool run_wraps(const struct dmt_world *world,
+		      const struct dmu_msg_run_response *r)
+{
+	uint64_t more = r->count - 1;
+	__int128 sectors = (__int128)more * world->block;
+
+	if (!r->count)
+		return false;
+	if (more > UINT64_MAX - r->block ||
+	    (r->id_of_req && more > UINT32_MAX - r->id_of_req))
+		return true;
+	if (sectors + (__int128)r->block * world->block > UINT64_MAX)
+		return true;
+	if (r->flags & DMU_FLAG_ZERO) /* those of places are not looked at */
+		return false;
+	return sectors > UINT64_MAX - r->dst_sector ||
+	       (r->flags & DMU_FLAG_COPY_FIRST && (r->src_maj || r->src_min) &&
+		sectors > UINT64_MAX - r->src_sector);
+}
+
+/* It ends at the first that is refused; @mapped gets how many there are before. */
+static uint32_t judge_blocks(const struct dmt_world *world,
+			     const struct dmt_msg *msg, uint64_t *mapped)
+{
+	struct dmu_msg_run_response r;
+	struct dmt_mapping m;
 	uint32_t found = 0;
 
-	memcpy(&r, &msg->response, sizeof(r));
-	len = dmt_block_len(world, r.org_block);
-	asked = r.id_of_req ? world->asked(world->arg, r.id_of_req) :
-			      DMT_NO_BLOCK;
-	if (r.flags & ~ALL_FLAGS)
+	*mapped = 0;
+	if (!world->runs) /* it knows no such message */
+		return DMT_IS_EINVAL;
+	memcpy(&r, &msg->run_response, sizeof(r));
+	if (r.flags & ~RUN_FLAGS || !r.count)
 		found |= DMT_IS_EINVAL;
-	if (r.flags & DMU_FLAG_SYNC && !r.id_of_req)
-		found |= DMT_IS_EINVAL;
-	if (asked != DMT_NO_BLOCK && asked != r.org_block)
-		found |= DMT_IS_EINVAL;
-	if (!len)
+	if (run_wraps(world, &r))
 		found |= DMT_IS_ERANGE;
-	found |= judge_place(world, disk_of(world, r.dst_maj, r.dst_min),
-			     place_start(world, &r), len);
-	if (r.flags & DMU_FLAG_COPY_FIRST)
-		found |= judge_copy(world, &r, len);
+	do {
+		mapping_in_run(world, msg, *mapped, &m);
+		found |= judge_mapping(world, &m);
+	} while (!found && ++*mapped < r.count);
 	return found;
+}
+
+static uint32_t judge_run(const struct dmt_world *world,
+			  const struct dmt_msg *msg)
+{
+	uint64_t mapped;
+
+	return judge_blocks(world, msg, &mapped);
 }
 
 /* Only the id of the request is looked at, and that no flag is unknown. */
@@ -168,6 +299,8 @@ static const struct {
 	{ DM_USERSPACE_STATUS, sizeof(struct dmu_msg_status), judge_status },
 	{ DM_USERSPACE_EXTENSIONS, sizeof(struct dmu_msg_extensions),
 	  judge_nothing },
+	{ DM_USERSPACE_MAP_RUN_RESP, sizeof(struct dmu_msg_run_response),
+	  judge_run },
 };
 
 #define NR_KNOWN (sizeof(known) / sizeof(*known))
@@ -202,6 +335,27 @@ uint32_t dmt_judge(const struct dmt_world *world, const struct dmt_msg *msg)
 		return known[i].judge(world, msg);
 	}
 	return DMT_IS_EINVAL;
+}
+
+/**
+ * dmt_judge_mapped() - what a message does, be it refused or not
+ * @world: what it is about
+ * @msg: from a daemon
+ *
+ * Return: how many blocks it maps. A run that is refused may have mapped some: no
+ * other message does anything then.
+ */
+uint64_t dmt_judge_mapped(const struct dmt_world *world,
+			  const struct dmt_msg *msg)
+{
+	bool run = msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP;
+	uint64_t mapped;
+
+	if (run && msg->header.payload_len == sizeof(msg->run_response)) {
+		judge_blocks(world, msg, &mapped);
+		return mapped;
+	}
+	return dmt_judge(world, msg) ? 0 : dmt_nr_mappings(msg);
 }
 
 /* --- mutation ------------------------------------------------------------------------- */
@@ -243,12 +397,15 @@ static void spoil_header(const struct dmt_world *world, uint64_t *random,
 			(uint32_t)spoil(random, msg->header.payload_len);
 }
 
-/* A device of the table or another, or none at all. */
+/* A device of the table or another, or none at all, which 0:0 can be. */
 static void spoil_device(const struct dmt_world *world, uint64_t *random,
 			 uint32_t *major_nr, uint32_t *minor_nr)
 {
-	uint32_t i = dmt_below(random, world->nr_disks + 3);
+	uint32_t i = dmt_below(random, world->nr_disks + 4);
 	dev_t dev = i < world->nr_disks ? world->disk[i]->dev : world->stranger;
+
+	if (i == world->nr_disks + 3)
+		dev = 0;
 
 	*major_nr = major(dev);
 	*minor_nr = minor(dev);
@@ -298,6 +455,98 @@ static void spoil_response(const struct dmt_world *world, uint64_t *random,
 	memcpy(&msg->response, &r, sizeof(r));
 }
 
+/* So many that some number is its last one, or not quite, or begins anew. */
+uint64_t dmt_count_to_the_last(const struct dmt_world *world, uint64_t *random,
+			       const struct dmu_msg_run_response *r)
+{
+	uint64_t more;
+
+	switch (dmt_below(random, 4)) {
+	case 0:
+		more = UINT64_MAX - r->block;
+		break;
+	case 1:
+		more = UINT32_MAX - r->id_of_req;
+		break;
+	case 2:
+		more = (UINT64_MAX - r->dst_sector) / world->block;
+		break;
+	default:
+		more = (UINT64_MAX - r->src_sector) / world->block;
+		break;
+	}
+	return more + dmt_below(random, 4);
+}
+
+/* None, one, two, one more or less, up to beyond the device, or any number. */
+static uint64_t spoil_count(const struct dmt_world *world, uint64_t *random,
+			    const struct dmu_msg_run_response *r)
+{
+	switch (dmt_below(random, 4)) {
+	case 0:
+		return dmt_below(random, 3);
+	case 1:
+		return dmt_below(random, (uint32_t)world->sectors /
+					 world->block * 2);
+	case 2:
+		return dmt_count_to_the_last(world, random, r);
+	default:
+		return spoil(random, r->count);
+	}
+}
+
+static void spoil_run_place(const struct dmt_world *world, uint64_t *random,
+			    struct dmu_msg_run_response *r)
+{
+	switch (dmt_below(random, 5)) {
+	case 0:
+		r->dst_sector = spoil(random, r->dst_sector);
+		break;
+	case 1:
+		r->src_sector = spoil(random, r->src_sector);
+		break;
+	case 2: /* it leaves the disk somewhere */
+		r->dst_sector = world->disk[0]->bytes / 512 -
+				dmt_below(random, 4 * world->block);
+		break;
+	case 3:
+		spoil_device(world, random, &r->src_maj, &r->src_min);
+		break;
+	case 4:
+		spoil_device(world, random, &r->dst_maj, &r->dst_min);
+		break;
+	}
+}
+
+static void spoil_run(const struct dmt_world *world, uint64_t *random,
+		      struct dmt_msg *msg)
+{
+	struct dmu_msg_run_response r;
+
+	memcpy(&r, &msg->run_response, sizeof(r));
+	switch (dmt_below(random, 9)) {
+	case 0:
+		r.block = spoil(random, r.block);
+		break;
+	case 1 ... 3:
+		r.count = spoil_count(world, random, &r);
+		break;
+	case 4:
+		r.id_of_req = (uint32_t)spoil(random, r.id_of_req);
+		break;
+	case 5:
+		r.flags ^= 1u << dmt_below(random, dmt_below(random, 2) ? 9 : 32);
+		break;
+	case 6:
+		r.flags = (uint32_t)dmt_random(random) & RUN_FLAGS;
+		break;
+	default:
+		spoil_run_place(world, random, &r);
+		break;
+	}
+	memcpy(&msg->run_response, &r, sizeof(r));
+}
+
 /* Any byte of the payload. */
 static void spoil_byte(const struct dmt_world *world, uint64_t *random,
 		       struct dmt_msg *msg)
@@ -321,17 +570,43 @@ void dmt_mutate(const struct dmt_world *world, uint64_t *random,
 
 	if (how == 0)
 		spoil_header(world, random, msg);
+	else if (msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP && how < 7)
+		spoil_run(world, random, msg);
 	else if (msg->header.msg_type == DM_USERSPACE_MAP_BLOCK_RESP && how < 7)
 		spoil_response(world, random, msg);
 	else
 		spoil_byte(world, random, msg);
 }
 
-/* One line for people. */
-void dmt_msg_print(const char *what, const struct dmt_msg *msg)
+static void print_response(const struct dmt_msg *msg)
 {
 	struct dmu_msg_map_response r;
 
+	memcpy(&r, &msg->response, sizeof(r));
+	fprintf(stderr,
+		" block %llu to %llu%+lld id %u flags %u src %u:%u dst %u:%u",
+		(unsigned long long)r.org_block,
+		(unsigned long long)r.new_block, (long long)r.offset,
+		r.id_of_req, r.flags, r.src_maj, r.src_min, r.dst_maj,
+		r.dst_min);
+}
+
+static void print_run(const struct dmt_msg *msg)
+{
+	struct dmu_msg_run_response r;
+
+	memcpy(&r, &msg->run_response, sizeof(r));
+	fprintf(stderr,
+		" %llu blocks from %llu id %u flags %u src %u:%u sector %llu dst %u:%u sector %llu",
+		(unsigned long long)r.count, (unsigned long long)r.block,
+		r.id_of_req, r.flags, r.src_maj, r.src_min,
+		(unsigned long long)r.src_sector, r.dst_maj, r.dst_min,
+		(unsigned long long)r.dst_sector);
+}
+
+/* One line for people. */
+void dmt_msg_print(const char *what, const struct dmt_msg *msg)
+{
 	fprintf(stderr, "# %s: type %u len %u id %u", what,
 		msg->header.msg_type, msg->header.payload_len, msg->header.id);
 	switch (msg->header.msg_type) {
@@ -342,13 +617,16 @@ void dmt_msg_print(const char *what, const struct dmt_msg *msg)
 		break;
 	case DM_USERSPACE_MAP_BLOCK_RESP:
 	case DM_USERSPACE_MAP_FAILED:
-		memcpy(&r, &msg->response, sizeof(r));
-		fprintf(stderr,
-			" block %llu to %llu%+lld id %u flags %u src %u:%u dst %u:%u",
-			(unsigned long long)r.org_block,
-			(unsigned long long)r.new_block, (long long)r.offset,
-			r.id_of_req, r.flags, r.src_maj, r.src_min, r.dst_maj,
-			r.dst_min);
+		print_response(msg);
+		break;
+	case DM_USERSPACE_MAP_RUN_REQ:
+		fprintf(stderr, " %u blocks from %llu flags %u",
+			msg->run_request.count,
+			(unsigned long long)msg->run_request.block,
+			msg->run_request.flags);
+		break;
+	case DM_USERSPACE_MAP_RUN_RESP:
+		print_run(msg);
 		break;
 	case DM_USERSPACE_MAP_INVALIDATE:
 		fprintf(stderr, " block %llu",

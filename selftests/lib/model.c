@@ -47,6 +47,12 @@ struct dmt_name *dmt_model_name(struct dmt_model *m, uint32_t id)
 	return NULL;
 }
 
+/* Is it copied when it is written? */
+static bool is_cow(const struct dmt_known *b)
+{
+	return b->truth == DMT_COW || b->truth == DMT_THIN;
+}
+
 /* --- the journal ---------------------------------------------------------------------- */
 
 static uint64_t block_of_verdict(const struct dmt_model *m, int peer,
@@ -69,8 +75,6 @@ static uint64_t block_of(struct dmt_model *m, int peer, const struct dmt_msg *ms
 	switch (msg->header.msg_type) {
 	case DM_USERSPACE_MAP_BLOCK_REQ:
 		return msg->request.org_block;
-	case DM_USERSPACE_MAP_BLOCK_RESP:
-		return msg->response.org_block;
 	case DM_USERSPACE_MAP_INVALIDATE:
 		return msg->invalidate.org_block;
 	case DM_USERSPACE_MAP_FAILED:
@@ -86,15 +90,29 @@ static uint64_t block_of(struct dmt_model *m, int peer, const struct dmt_msg *ms
 	}
 }
 
+static void note_of(struct dmt_model *m, int peer, bool sent,
+		    const struct dmt_msg *msg, uint64_t block)
+{
+	m->journal[m->nr_journal % DMT_MAX_JOURNAL] = (struct dmt_entry){
+		.number = m->nr_journal, .block = block, .peer = peer,
+		.sent = sent, .msg = *msg,
+	};
+	m->nr_journal++;
+}
+
 /* Note a message that is about to be sent, or was read. */
 void dmt_model_note(struct dmt_model *m, int peer, bool sent,
 		    const struct dmt_msg *msg)
 {
-	m->journal[m->nr_journal % DMT_MAX_JOURNAL] = (struct dmt_entry){
-		.number = m->nr_journal, .block = block_of(m, peer, msg),
-		.peer = peer, .sent = sent, .msg = *msg,
-	};
-	m->nr_journal++;
+	uint64_t i, nr = dmt_judge_mapped(&m->world, msg);
+	struct dmt_mapping mapping;
+
+	if (!nr)
+		note_of(m, peer, sent, msg, block_of(m, peer, msg));
+	for (i = 0; i < nr; i++) {
+		dmt_mapping_at(&m->world, msg, i, &mapping);
+		note_of(m, peer, sent, msg, mapping.block);
+	}
 }
 
 /* Print the last of what was said about a block. */
@@ -118,12 +136,13 @@ void dmt_model_tell_story(const struct dmt_model *m, uint64_t block)
 
 /* --- what was accepted ---------------------------------------------------------------- */
 
-static void note_place(struct dmt_model *m,
-		       const struct dmu_msg_map_response *r)
+static void note_place(struct dmt_model *m, const struct dmt_mapping *r)
 {
 	struct dmt_place place;
 	uint64_t i;
 
+	if (r->dst == DMT_NOWHERE)
+		return;
 	if (!dmt_place_of(&m->world, r, &place))
 		errx(1, "an accepted answer names no place");
 	for (i = 0; i < place.len; i++)
@@ -131,15 +150,15 @@ static void note_place(struct dmt_model *m,
 }
 
 static void note_name(struct dmt_model *m, int peer,
-		      const struct dmu_msg_map_response *r)
+		      const struct dmt_mapping *r)
 {
-	if (dmt_model_name(m, r->id_of_req))
+	if (dmt_model_name(m, r->id))
 		return;
 	if (m->nr_names == DMT_MAX_NAMES)
 		errx(1, "too many ids to remember");
 	m->names[m->nr_names++] = (struct dmt_name){
-		.id = r->id_of_req, .block = r->org_block, .peer = peer,
-		.cycle = m->blocks[r->org_block].cycle,
+		.id = r->id, .block = r->block, .peer = peer,
+		.cycle = m->blocks[r->block].cycle,
 	};
 }
 
@@ -150,44 +169,90 @@ static void note_copy(struct dmt_model *m, struct dmt_known *b, int peer,
 	b->copied = m->invalidations;
 	if (b->truth == DMT_PING)
 		b->spare = !b->spare;
-	if (b->truth != DMT_COW)
+	if (!is_cow(b))
 		return;
 	if (sync)
 		b->syncers |= 1u << peer;
 	if (b->stage == DMT_AT_ORIGIN) {
-		b->sector = *dmt_model_next(m);
-		--*(m->nr_lent ? &m->nr_lent : &m->nr_free);
+		if (b->truth == DMT_COW) {
+			b->sector = *dmt_model_next(m);
+			--*(m->nr_lent ? &m->nr_lent : &m->nr_free);
+		}
 		b->stage = sync ? DMT_ON_ITS_WAY : DMT_AT_STORE;
 	}
+}
+
+static void accepted_mapping(struct dmt_model *m, int peer,
+			     const struct dmt_mapping *r)
+{
+	struct dmt_known *b = &m->blocks[r->block];
+	struct dmt_asked *asked = r->id ? dmt_model_asked(m, r->id) : NULL;
+
+	if (asked) {
+		if (r->id > b->answered)
+			b->answered = r->id;
+		*asked = m->asked[--m->nr_asked];
+	}
+	if (!asked || r->flags & DMU_FLAG_TEMPORARY)
+		b->generation++;
+	note_place(m, r);
+	if (r->flags & DMU_FLAG_SYNC)
+		note_name(m, peer, r);
+	/* A copy to where it is, is none. */
+	if (r->flags & DMU_FLAG_COPY_FIRST && b->truth != DMT_PLAIN)
+		note_copy(m, b, peer, r->flags & DMU_FLAG_SYNC);
+}
+
+static void accepted_mappings(struct dmt_model *m, int peer,
+			      const struct dmt_msg *msg, uint64_t nr)
+{
+	struct dmt_mapping r;
+	uint64_t i;
+
+	for (i = 0; i < nr; i++) {
+		dmt_mapping_at(&m->world, msg, i, &r);
+		accepted_mapping(m, peer, &r);
+	}
+}
+
+/* Of all that a message speaks of together; none of them ever goes back. */
+uint64_t dmt_model_generation(const struct dmt_model *m,
+			      const struct dmt_msg *msg)
+{
+	uint64_t i, nr = dmt_nr_mappings(msg), sum = 0;
+	struct dmt_mapping r;
+
+	for (i = 0; i < nr; i++) {
+		dmt_mapping_at(&m->world, msg, i, &r);
+		sum += m->blocks[r.block].generation;
+	}
+	return sum;
 }
 
 static void accepted_response(struct dmt_model *m, int peer,
 			      const struct dmt_msg *msg)
 {
-	struct dmu_msg_map_response r;
-	struct dmt_asked *asked;
-	struct dmt_known *b;
+	struct dmt_mapping r;
 
-	memcpy(&r, &msg->response, sizeof(r));
-	b = &m->blocks[r.org_block];
-	asked = r.id_of_req ? dmt_model_asked(m, r.id_of_req) : NULL;
-	if (asked) {
-		if (r.id_of_req > b->answered)
-			b->answered = r.id_of_req;
-		*asked = m->asked[--m->nr_asked];
-	}
-	if (!asked || r.flags & DMU_FLAG_TEMPORARY)
-		b->generation++;
-	note_place(m, &r);
-	if (r.flags & DMU_FLAG_SYNC)
-		note_name(m, peer, &r);
-	/* A copy to where it is, is none. */
-	if (r.flags & DMU_FLAG_COPY_FIRST && b->truth != DMT_PLAIN)
-		note_copy(m, b, peer, r.flags & DMU_FLAG_SYNC);
-	if (r.id_of_req)
+	accepted_mappings(m, peer, msg, dmt_nr_mappings(msg));
+	dmt_mapping_at(&m->world, msg, 0, &r);
+	if (r.id)
 		m->past[m->nr_past++ % DMT_MAX_PAST] = (struct dmt_past){
-			.msg = *msg, .generation = b->generation,
+			.msg = *msg, .id = r.id,
+			.generation = dmt_model_generation(m, msg),
 		};
+}
+
+/**
+ * dmt_model_refused() - a message will be refused
+ * @m: the model
+ * @peer: to which it is written
+ * @msg: harmless, or true, as far as it takes effect
+ */
+void dmt_model_refused(struct dmt_model *m, int peer,
+		       const struct dmt_msg *msg)
+{
+	accepted_mappings(m, peer, msg, dmt_judge_mapped(&m->world, msg));
 }
 
 static void accepted_failed(struct dmt_model *m, const struct dmt_msg *msg)
@@ -207,7 +272,7 @@ static void accepted_invalidate(struct dmt_model *m, int peer,
 {
 	struct dmt_known *b = &m->blocks[msg->invalidate.org_block];
 	bool carry = b->truth == DMT_MOVE ||
-		     (b->truth == DMT_COW && b->stage == DMT_AT_STORE);
+		     (is_cow(b) && b->stage == DMT_AT_STORE);
 
 	if (m->nr_verdicts == DMT_MAX_VERDICTS)
 		errx(1, "too many invalidations to remember");
@@ -260,6 +325,7 @@ void dmt_model_accepted(struct dmt_model *m, int peer,
 {
 	switch (msg->header.msg_type) {
 	case DM_USERSPACE_MAP_BLOCK_RESP:
+	case DM_USERSPACE_MAP_RUN_RESP:
 		accepted_response(m, peer, msg);
 		break;
 	case DM_USERSPACE_MAP_FAILED:
@@ -305,36 +371,84 @@ static bool place_is_wild(const struct dmt_model *m,
 	return true;
 }
 
-/* An id that the kernel may have given to a request which nobody has read. */
-static bool id_is_unheard_of(const struct dmt_model *m, uint32_t id)
+/* Else the kernel may have given the id to a request which nobody has read. */
+bool dmt_model_heard_of(const struct dmt_model *m, uint32_t id)
 {
-	return id - m->highest - 1 < 1u << 24;
+	return id - m->highest - 1 >= 1u << 24;
 }
 
-/* Would a truthful daemon mind, had it said this? */
+/* The place that a PLAIN block always has, and nothing is copied there. */
+static bool is_plain(const struct dmt_model *m, const struct dmt_mapping *r)
+{
+	uint64_t home = r->block * DMT_SECTORS;
+
+	if (m->blocks[r->block].truth != DMT_PLAIN ||
+	    r->dst != DMT_STORE_DISK || r->to != home)
+		return false;
+	return !(r->flags & DMU_FLAG_COPY_FIRST) ||
+	       (r->src == DMT_STORE_DISK && r->from == home);
+}
+
+/* A request for reading that nobody has read may have become one for writing. */
+static bool zeroes_may_not_fit(struct dmt_model *m, const struct dmt_mapping *r)
+{
+	const struct dmt_asked *asked = dmt_model_asked(m, r->id);
+
+	return r->flags & DMU_FLAG_ZERO && asked && asked->peer < 0;
+}
+
+/* Would a truthful daemon mind, had it said this of a block? */
+bool dmt_model_harmless_mapping(struct dmt_model *m,
+				const struct dmt_mapping *r)
+{
+	const struct dmt_known *b = &m->blocks[r->block];
+	struct dmt_place place;
+
+	if (!dmt_model_heard_of(m, r->id) || zeroes_may_not_fit(m, r))
+		return false;
+	if (b->truth != DMT_NO_TRUTH)
+		return is_plain(m, r);
+	if (r->flags & DMU_FLAG_COPY_FIRST && b->copies >= DMT_MAX_COPIES)
+		return false;
+	return r->dst == DMT_NOWHERE ||
+	       (dmt_place_of(&m->world, r, &place) && place_is_wild(m, &place));
+}
+
+#define FULL (DMT_MAX_NAMES / 2)
+
+static bool mappings_are_harmless(struct dmt_model *m,
+				  const struct dmt_msg *msg)
+{
+	uint64_t i, nr = dmt_judge_mapped(&m->world, msg);
+	struct dmt_mapping r;
+
+	for (i = 0; i < nr; i++) {
+		dmt_mapping_at(&m->world, msg, i, &r);
+		if (!dmt_model_harmless_mapping(m, &r) ||
+		    (r.flags & DMU_FLAG_SYNC && m->nr_names + nr > FULL))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Would a truthful daemon mind, had it said this? Of a run that is refused that is
+ * a question, too.
+ */
 bool dmt_model_harmless(struct dmt_model *m, const struct dmt_msg *msg)
 {
-	struct dmu_msg_map_response r;
 	struct dmt_asked *asked;
-	struct dmt_place place;
 	struct dmt_name *name;
 	struct dmt_known *b;
 
 	switch (msg->header.msg_type) {
 	case DM_USERSPACE_MAP_BLOCK_RESP:
-		memcpy(&r, &msg->response, sizeof(r));
-		b = &m->blocks[r.org_block];
-		if (r.flags & DMU_FLAG_COPY_FIRST &&
-		    b->copies >= DMT_MAX_COPIES)
-			return false;
-		return !id_is_unheard_of(m, r.id_of_req) &&
-		       b->truth == DMT_NO_TRUTH &&
-		       dmt_place_of(&m->world, &r, &place) &&
-		       place_is_wild(m, &place);
+	case DM_USERSPACE_MAP_RUN_RESP:
+		return mappings_are_harmless(m, msg);
 	case DM_USERSPACE_MAP_FAILED:
 		asked = dmt_model_asked(m, msg->response.id_of_req);
 		if (!asked)
-			return !id_is_unheard_of(m, msg->response.id_of_req);
+			return dmt_model_heard_of(m, msg->response.id_of_req);
 		return m->blocks[asked->block].truth == DMT_NO_TRUTH;
 	case DM_USERSPACE_MAP_INVALIDATE:
 		b = &m->blocks[msg->invalidate.org_block];
@@ -402,10 +516,21 @@ static bool told_request(struct dmt_model *m, int peer,
 		return wrong(msg, "an older one has not been asked again");
 	asked->peer = peer;
 	asked->write = write;
-	asked->early = !write && b->truth == DMT_COW &&
+	asked->early = !write && is_cow(b) &&
 		       b->stage == DMT_AT_ORIGIN && !b->leaving;
 	asked->generation = b->generation;
 	return true;
+}
+
+/* Whoever comes here later finds out. */
+static void spoil_place(struct dmt_disk *disk, uint64_t sector)
+{
+	uint8_t buf[DMT_BLOCK];
+
+	memset(buf, 0xee, sizeof(buf));
+	if (pwrite(disk->fd, buf, sizeof(buf), (off_t)sector * 512) !=
+	    sizeof(buf))
+		err(1, "carrying a block");
 }
 
 static void copy_sectors(struct dmt_disk *from, uint64_t sector,
@@ -418,22 +543,29 @@ static void copy_sectors(struct dmt_disk *from, uint64_t sector,
 	    pwrite(to->fd, buf, sizeof(buf), (off_t)to_sector * 512) !=
 	    sizeof(buf))
 		err(1, "carrying a block");
-	/* Whoever comes here later finds out. */
-	memset(buf, 0xee, sizeof(buf));
-	if (pwrite(from->fd, buf, sizeof(buf), (off_t)sector * 512) !=
-	    sizeof(buf))
-		err(1, "carrying a block");
+	spoil_place(from, sector);
 }
 
-static bool place_holds(struct dmt_model *m, uint64_t block, uint64_t sector)
+/* Does a place of the store hold what the block must? And is that all zeroes? */
+static bool place_holds(struct dmt_model *m, uint64_t block, uint64_t sector,
+			bool *zeroes)
 {
+	static const uint8_t nothing[DMT_BLOCK];
 	const uint32_t units = DMT_BLOCK / DMT_UNIT;
 	uint8_t buf[DMT_BLOCK];
 
 	if (pread(m->disk[DMT_STORE_DISK].fd, buf, sizeof(buf),
 		  (off_t)sector * 512) != sizeof(buf))
 		err(1, "looking at a block");
+	*zeroes = !memcmp(buf, nothing, sizeof(buf));
 	return dmt_traffic_has(m->traffic, buf, (uint32_t)block * units, units);
+}
+
+static void is_back(struct dmt_known *b)
+{
+	b->stage = DMT_AT_ORIGIN;
+	b->syncers = 0;
+	b->cycle++;
 }
 
 /*
@@ -445,16 +577,22 @@ static bool carry(struct dmt_model *m, uint64_t block)
 	struct dmt_known *b = &m->blocks[block];
 	struct dmt_disk *store = &m->disk[DMT_STORE_DISK];
 	uint64_t sector = b->sector;
+	bool zeroes;
 
 	b->leaving = 0;
-	if (!place_holds(m, block, sector))
+	if (!place_holds(m, block, sector, &zeroes))
 		return false;
+	if (b->truth == DMT_THIN) {
+		if (!zeroes)
+			return true;
+		spoil_place(store, sector);
+		is_back(b);
+		return true;
+	}
 	if (b->truth == DMT_COW) {
 		copy_sectors(store, sector, &m->disk[DMT_ORIGIN_DISK],
 			     block * DMT_SECTORS);
-		b->stage = DMT_AT_ORIGIN;
-		b->syncers = 0;
-		b->cycle++;
+		is_back(b);
 	} else {
 		b->sector = m->free[--m->nr_free];
 		copy_sectors(store, sector, store, b->sector);
@@ -501,7 +639,7 @@ static bool told_sync(struct dmt_model *m, const struct dmt_msg *msg)
 		return wrong(msg, "no such answer waits for its acknowledgment");
 	name->told = true;
 	b = &m->blocks[name->block];
-	if (b->truth == DMT_COW && b->stage == DMT_ON_ITS_WAY &&
+	if (is_cow(b) && b->stage == DMT_ON_ITS_WAY &&
 	    name->cycle == b->cycle) {
 		b->stage = DMT_AT_STORE;
 		b->copies = 0;
@@ -630,7 +768,8 @@ void dmt_model_died(struct dmt_model *m, int peer)
 		/* Nothing is known of its place: the next may have it. */
 		if (b->stage == DMT_ON_ITS_WAY && !b->syncers) {
 			b->stage = DMT_AT_ORIGIN;
-			m->lent[m->nr_lent++] = b->sector;
+			if (b->truth == DMT_COW)
+				m->lent[m->nr_lent++] = b->sector;
 		}
 	}
 }

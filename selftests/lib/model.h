@@ -12,31 +12,33 @@
 #include "traffic.h"
 
 #define DMT_PEERS	3
-#define DMT_TRUE	120u	/* blocks, from 0 on, that are mapped truthfully */
-#define DMT_WILD	25u	/* blocks behind them that are not */
-#define DMT_NR_BLOCKS	(DMT_TRUE + DMT_WILD)
-#define DMT_NR_PLACES	(DMT_TRUE / 2 + 2) /* for COW and MOVE blocks */
+#define DMT_QUIET	512u	/* blocks, from 0 on, that hardly any I/O goes to */
+#define DMT_TRUE	(DMT_QUIET + 168u) /* that are mapped truthfully */
+#define DMT_WILD	25u	/* blocks behind them that are not; I/O goes there, too */
+#define DMT_CALM	12u	/* the last blocks, to which none goes; nor to those before */
+#define DMT_NR_BLOCKS	(2 * DMT_QUIET + DMT_CALM)
+#define DMT_NR_PLACES	45u	/* for COW and MOVE blocks, and one more */
 #define DMT_MAX_COPIES	3u	/* of a block, until its verdict has come */
 
-enum dmt_truth { DMT_PLAIN, DMT_COW, DMT_MOVE, DMT_PING, DMT_NO_TRUTH };
+enum dmt_truth { DMT_PLAIN, DMT_COW, DMT_MOVE, DMT_PING, DMT_THIN, DMT_NO_TRUTH };
 
 #define DMT_NAMED	1u /* a message has named this sector */
 #define DMT_FREE_FOR_ALL 2u /* it may be anybody's */
 
 enum { DMT_ORIGIN_DISK, DMT_STORE_DISK, DMT_SPARE_DISK, DMT_NR_DISKS };
 
-/* COW: where it lives. */
+/* COW and THIN: where it lives. */
 enum dmt_stage { DMT_AT_ORIGIN, DMT_ON_ITS_WAY, DMT_AT_STORE };
 
 /**
  * struct dmt_known - what is known of a block
  * @truth: its form
- * @stage: COW
- * @syncers: COW: files that have answered with SYNC, and are still open
- * @sector: MOVE, and COW that is not at its origin: of the store
+ * @stage: COW and THIN
+ * @syncers: likewise: files that have answered with SYNC, and are still open
+ * @sector: MOVE and THIN, and COW that is not at its origin: of the store
  * @spare: PING: it is on the spare disk, else on the store
  * @generation: answers of an earlier one must not be given (again)
- * @cycle: COW: how often it was brought back
+ * @cycle: COW and THIN: how often it was brought back
  * @answered: the highest id that was answered
  * @leaving: it is not mapped until the verdict of this invalidation, or of a
  *	later one, has come, and it has been carried; or 0
@@ -119,7 +121,8 @@ struct dmt_verdict {
 /* An answer that was accepted, and may be given again. */
 struct dmt_past {
 	struct dmt_msg msg;
-	uint32_t generation;
+	uint32_t id;
+	uint64_t generation;
 };
 
 /* An answer to GET_VERSION, or to EXTENSIONS, that is to come. */
@@ -181,6 +184,7 @@ struct dmt_entry {
  * @blame: the block that something was said about that must not be said
  * @failing: there are blocks with a request that is being failed
  * @traffic: what blocks hold
+ * @random: state of the numbers that decide what is said
  */
 struct dmt_model {
 	struct dmt_world world;
@@ -207,16 +211,24 @@ struct dmt_model {
 	uint64_t blame;
 	bool failing;
 	struct dmt_traffic *traffic;
+	uint64_t random;
 };
 
 struct dmt_asked *dmt_model_asked(struct dmt_model *m, uint32_t id);
 uint64_t *dmt_model_next(struct dmt_model *m);
 unsigned int dmt_model_asks(const struct dmt_model *m, uint64_t block);
 struct dmt_name *dmt_model_name(struct dmt_model *m, uint32_t id);
+bool dmt_model_heard_of(const struct dmt_model *m, uint32_t id);
+bool dmt_model_harmless_mapping(struct dmt_model *m,
+				const struct dmt_mapping *r);
 bool dmt_model_harmless(struct dmt_model *m, const struct dmt_msg *msg);
 void dmt_model_written(struct dmt_model *m);
 void dmt_model_accepted(struct dmt_model *m, int peer,
 			const struct dmt_msg *msg);
+void dmt_model_refused(struct dmt_model *m, int peer,
+		       const struct dmt_msg *msg);
+uint64_t dmt_model_generation(const struct dmt_model *m,
+			      const struct dmt_msg *msg);
 bool dmt_model_told(struct dmt_model *m, int peer, const struct dmt_msg *msg);
 void dmt_model_died(struct dmt_model *m, int peer);
 void dmt_model_note(struct dmt_model *m, int peer, bool sent,

@@ -305,6 +305,33 @@ void dmt_traffic_holds(struct dmt_traffic *traffic, uint32_t unit, uint32_t nr,
 	}
 }
 
+/* The part of [first, last) that is the i-th's of nr. */
+static void rider_settle(struct dmt_rider *rider, uint32_t first, uint32_t end,
+			 uint32_t i, uint32_t nr)
+{
+	rider->first = first + i * (end - first) / nr;
+	rider->last = first + (i + 1) * (end - first) / nr - 1;
+}
+
+/* A unit has one writer. Readers go anywhere, but for what is quiet. */
+static void rider_place(struct dmt_rider *rider, unsigned int i)
+{
+	const struct dmt_traffic *traffic = rider->traffic;
+	unsigned int aside = traffic->quiet ? DMT_LOITERERS : 0;
+	unsigned int own = rider->writes ? i : i - traffic->writers;
+	bool loiters = own < aside;
+	uint32_t first = loiters ? 0 : traffic->quiet;
+	uint32_t end = loiters ? traffic->quiet : traffic->nr_units;
+
+	if (!rider->writes)
+		rider_settle(rider, first, end, 0, 1);
+	else if (loiters)
+		rider_settle(rider, first, end, own, aside);
+	else
+		rider_settle(rider, first, end, own - aside,
+			     traffic->writers - aside);
+}
+
 /**
  * dmt_traffic_start() - begin
  * @traffic: made; @writers and @readers say how many threads there are to be
@@ -325,13 +352,7 @@ void dmt_traffic_start(struct dmt_traffic *traffic)
 		rider->writes = i < traffic->writers;
 		/* Versions of what is there already are lower. */
 		rider->version = rider->version ?: 1;
-		rider->first = 0;
-		rider->last = traffic->nr_units - 1;
-		if (rider->writes) {
-			rider->first = i * traffic->nr_units / traffic->writers;
-			rider->last = (i + 1) * traffic->nr_units /
-				      traffic->writers - 1;
-		}
+		rider_place(rider, i);
 		if (pthread_create(&rider->thread, NULL, ride, rider))
 			errx(1, "no thread");
 	}

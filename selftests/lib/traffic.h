@@ -18,6 +18,7 @@
 #define DMT_UNIT	1024u	/* bytes */
 #define DMT_ZEROES	16u
 #define DMT_MAX_THREADS	64
+#define DMT_LOITERERS	2u	/* of more writers, and of more readers */
 #define DMT_EXCUSED	UINT64_MAX
 
 struct dmt_traffic;
@@ -56,6 +57,8 @@ struct dmt_rider {
  * struct dmt_traffic - all of it
  * @fd: the device, O_DIRECT
  * @nr_units: the device has these, from its first byte on
+ * @quiet: units, from the first on, that DMT_LOITERERS writers and as many readers
+ *	have for themselves; 0 where all go everywhere
  * @writers: threads that write
  * @readers: threads that read
  * @seed: of random numbers
@@ -75,6 +78,7 @@ struct dmt_rider {
 struct dmt_traffic {
 	int fd;
 	uint32_t nr_units;
+	uint32_t quiet;
 	unsigned int writers;
 	unsigned int readers;
 	uint64_t seed;
