@@ -51,22 +51,30 @@ load_cow()
 		return $status
 }
 
+# write_sectors END STEP: some, to the snapshot and to what it should hold then.
+write_sectors()
+{
+	local i file
+
+	for ((i = 3; i < $1; i += $2)); do
+		for file in want.img /dev/mapper/snap; do
+			printf 'sector %d' $i | dd of=$file bs=512 seek=$i count=1 \
+				conv=notrunc,sync,fsync status=none || return
+		done
+	done
+}
+
 # What was not written still reads as the origin, also beside what was.
 partial_writes()
 {
-	local i status=0
+	local status=0
 
 	rm -f store.cow
 	make_image origin.img 8
 	cp origin.img want.img
 	dmuctl snapshot --origin origin.img --store store.cow --store-size 32M \
 		--block-size 64k snap || return
-	for ((i = 3; i < 4000; i += 811)); do
-		for f in want.img /dev/mapper/snap; do
-			printf 'sector %d' $i | dd of=$f bs=512 seek=$i count=1 \
-				conv=notrunc,sync,fsync status=none
-		done
-	done
+	write_sectors 4000 811 || status=1
 	cmp want.img /dev/mapper/snap || status=1
 	dmuctl detach snap
 	return $status
@@ -75,7 +83,7 @@ partial_writes()
 # Who reads on is told of what follows; that is then written to, here and there.
 told_ahead()
 {
-	local i misses status=0
+	local misses status=0
 
 	rm -f store.cow
 	make_image origin.img 8
@@ -87,12 +95,7 @@ told_ahead()
 	misses=$(counter_of snap $field_misses)
 	echo "$misses misses with 2048 blocks"
 	((misses < 200)) || status=1
-	for ((i = 3; i < 16000; i += 1621)); do
-		for f in want.img /dev/mapper/snap; do
-			printf 'sector %d' $i | dd of=$f bs=512 seek=$i count=1 \
-				conv=notrunc,sync,fsync status=none
-		done
-	done
+	write_sectors 16000 1621 || status=1
 	cmp want.img /dev/mapper/snap || status=1
 	dmuctl detach snap && dmuctl snapshot --origin origin.img \
 		--store store.cow snap || return
