@@ -123,6 +123,10 @@ static struct dmt_asked *some_request(struct dmt_model *m)
 
 	if (!m->nr_asked)
 		return NULL;
+	/* Where there are none the kernel can map blocks at once. */
+	for (i = 0; i < m->nr_asked; i++)
+		if (m->asked[i].block < DMT_QUIET && below(m, 2))
+			return &m->asked[i];
 	if (below(m, 2)) {
 		asked = &asked[below(m, m->nr_asked)];
 		return asked->early && below(m, 8) ? NULL : asked;
@@ -285,7 +289,7 @@ static bool stretch(struct dmt_model *m, struct dmt_msg *msg,
 	make_run(m, msg, r, most[below(m, r->flags & SYNC ? 3 : 6)]);
 	count = how_many(m, msg, msg->run_response.count);
 	/* A refusal ends what is written: seldom, but for the end of the device. */
-	far = r->block >= DMT_NR_BLOCKS - DMT_CALM ? 4 : 24;
+	far = r->block >= DMT_NR_BLOCKS - DMT_CALM ? 6 : 24;
 	if (once_in(m, far) && go_too_far(m, msg, count))
 		return true;
 	msg->run_response.count = count;
@@ -303,12 +307,30 @@ static bool make_run_answer(struct dmt_model *m, struct dmt_msg *msg)
 	return some_answer(m, &r) && stretch(m, msg, &r);
 }
 
-/* Any, or one of those at the end of the device, where a run leaves it. */
+/* One that is quiet, or any, or at the end of the device, where a run leaves it. */
 static uint64_t some_first(struct dmt_model *m)
 {
-	if (once_in(m, 8))
+	if (once_in(m, 3))
 		return DMT_NR_BLOCKS - 1 - below(m, DMT_CALM);
-	return once_in(m, 4) ? below(m, DMT_NR_BLOCKS) : some_block(m);
+	return below(m, 2) ? below(m, DMT_QUIET) : some_block(m);
+}
+
+/* Can the kernel map several blocks from here on at once? */
+static bool at_once(const struct dmt_mapping *r)
+{
+	return r->block < DMT_QUIET || r->block >= DMT_NR_BLOCKS - DMT_CALM;
+}
+
+/*
+ * Have it map them so, or forget them all, as it must before. What is mapped without
+ * WR has no writes that the next mapping waits for.
+ */
+static void be_plain(struct dmt_model *m, struct dmt_mapping *r)
+{
+	r->id = 0;
+	r->flags &= RO | DMU_FLAG_ZERO;
+	if (below(m, 2))
+		r->flags |= DMU_FLAG_TEMPORARY;
 }
 
 /* Eight, or 64, that begin at a multiple of that can become one remap. */
@@ -317,14 +339,12 @@ static bool make_run_push(struct dmt_model *m, struct dmt_msg *msg)
 	uint64_t block = some_first(m);
 	struct dmt_mapping r;
 
-	if (below(m, 2))
-		block &= below(m, 3) ? ~7ull : ~63ull;
+	if (below(m, 4))
+		block &= below(m, 4) ? ~7ull : ~63ull;
 	if (!some_push(m, &r, block))
 		return false;
-	if (below(m, 2)) {
-		r.id = 0;
-		r.flags &= ~SYNC;
-	}
+	if (at_once(&r))
+		be_plain(m, &r);
 	return stretch(m, msg, &r);
 }
 
@@ -421,11 +441,11 @@ static const struct {
 	uint32_t weight;
 	bool (*make)(struct dmt_model *m, struct dmt_msg *msg);
 } kinds[] = {
-	{ 30, make_answer },
+	{ 28, make_answer },
 	{ 10, make_push },
 	{ 8, make_twice },
 	{ 10, make_run_answer },
-	{ 6, make_run_push },
+	{ 8, make_run_push },
 	{ 2, make_failure },
 	{ 26, make_ack },
 	{ 4, make_invalidation },

@@ -15,7 +15,7 @@
 #define DMT_QUIET	512u	/* blocks, from 0 on, that hardly any I/O goes to */
 #define DMT_TRUE	(DMT_QUIET + 168u) /* that are mapped truthfully */
 #define DMT_WILD	25u	/* blocks behind them that are not; I/O goes there, too */
-#define DMT_CALM	12u	/* the last blocks, to which none goes; nor to those before */
+#define DMT_CALM	76u	/* the last blocks, to which none goes; nor to those before */
 #define DMT_NR_BLOCKS	(2 * DMT_QUIET + DMT_CALM)
 #define DMT_NR_PLACES	45u	/* for COW and MOVE blocks, and one more */
 #define DMT_MAX_COPIES	3u	/* of a block, until its verdict has come */

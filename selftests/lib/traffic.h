@@ -18,7 +18,7 @@
 #define DMT_UNIT	1024u	/* bytes */
 #define DMT_ZEROES	16u
 #define DMT_MAX_THREADS	64
-#define DMT_LOITERERS	2u	/* of more writers, and of more readers */
+#define DMT_LOITERERS	1u	/* of more writers, and of more readers */
 #define DMT_EXCUSED	UINT64_MAX
 
 struct dmt_traffic;

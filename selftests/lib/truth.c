@@ -14,8 +14,7 @@ static const struct {
 	uint32_t last;
 	enum dmt_truth truth;
 } stretches[] = {
-	{ 0, DMT_QUIET - 65, DMT_PLAIN },
-	{ DMT_QUIET - 64, DMT_QUIET - 1, DMT_THIN },
+	{ 0, DMT_QUIET - 1, DMT_PLAIN },
 	{ DMT_QUIET + 16, DMT_QUIET + 23, DMT_PLAIN },
 	{ DMT_QUIET + 24, DMT_QUIET + 31, DMT_THIN },
 	{ DMT_QUIET + 32, DMT_QUIET + 39, DMT_PING },
@@ -138,7 +137,8 @@ static void copied_from(struct dmt_mapping *r, int disk, uint64_t sector)
  */
 static void hold_sometimes(struct dmt_model *m, struct dmt_mapping *r)
 {
-	if (r->id && once_in(m, 4))
+	/* While any block of a bucket is held the kernel maps none at once. */
+	if (r->id && r->block >= DMT_QUIET && once_in(m, 4))
 		r->flags |= SYNC;
 }
 

@@ -20,7 +20,7 @@
 #define DMT_STRIDE	(DMT_SECTORS + 2)
 /* ... and those that are nobody's. */
 #define DMT_WILD_AT	(DMT_POOL + DMT_NR_PLACES * DMT_STRIDE + DMT_GAP)
-#define DMT_WILD_SECTORS 256u
+#define DMT_WILD_SECTORS 1024u
 
 /* A number less than @limit, which is not 0. */
 static inline uint32_t below(struct dmt_model *m, uint32_t limit)
