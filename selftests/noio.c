@@ -8,6 +8,7 @@
 #include "lib/gated.h"
 #include "lib/sysfs.h"
 #include <err.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -305,6 +306,20 @@ static bool in_memory(void *p, size_t pages)
 	return false;
 }
 
+/*
+ * A new page waits on the CPU that made it to be put where pages are reclaimed
+ * from; MADV_PAGEOUT puts there those of its own CPU.
+ */
+static void stay_on_this_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		err(1, "staying on a CPU");
+}
+
 TEST_F(swapped, daemon_is_paged_in_from_the_device_that_it_serves)
 {
 	struct dmt *t = &self->t;
@@ -319,6 +334,7 @@ TEST_F(swapped, daemon_is_paged_in_from_the_device_that_it_serves)
 		SKIP(return, "this kernel has no brd");
 	if (swapon(self->path, SWAP_FLAG_PREFER | 1000))
 		SKIP(return, "this kernel cannot swap");
+	stay_on_this_cpu();
 	memory = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, memory);
