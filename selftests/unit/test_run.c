@@ -607,6 +607,21 @@ static int setup_refused(void **state)
 	return 0;
 }
 
+/* Neither yes nor no: nobody is to believe that it is what he meant. */
+static void an_environment_that_is_misspelt(void **state)
+{
+	struct fake *fake = *state;
+	struct dmui_msg msg = msg_version(DMUI_VERSION_ID, DMUI_VERSION,
+					  DMUI_KERNEL_EXTENSIONS);
+
+	setenv("DMU_EXTENSIONS", "No", 1);
+	fake_send(fake, &msg, 1);
+	assert_int_equal(dmu_handshake(fake->dmu, 10000), -EINVAL);
+	unsetenv("DMU_EXTENSIONS");
+	assert_non_null(strstr(dmu_strerror(fake->dmu),
+			       "DMU_EXTENSIONS is \"No\"; it must be"));
+}
+
 #define with_fake(test) \
 	cmocka_unit_test_setup_teardown(test, setup, fake_teardown)
 
@@ -639,6 +654,8 @@ int main(void)
 						setup_1_0, fake_teardown),
 		cmocka_unit_test_setup_teardown(older_kernel_hears_what_it_knows,
 						setup_refused, fake_teardown),
+		cmocka_unit_test_setup_teardown(an_environment_that_is_misspelt,
+						fake_setup, fake_teardown),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -13,22 +13,33 @@
 #include "internal.h"
 
 /* For comparison, and to find faults: see dmud(8). */
-static bool extensions_refused(void)
+static int ask_environment(struct dmu *dmu, bool *refused)
 {
 	const char *value = secure_getenv("DMU_EXTENSIONS");
 
-	return value && !strcmp(value, "no");
+	*refused = value && !strcmp(value, "no");
+	if (!value || *refused || !strcmp(value, "yes"))
+		return 0;
+	return dmui_error(dmu, -EINVAL,
+			  "the environment variable DMU_EXTENSIONS is \"%s\"; it must be \"yes\", \"no\" or not set",
+			  value);
 }
 
 static int receive_version(struct dmu *dmu, const struct dmui_msg *msg)
 {
+	bool refused;
+	int err;
+
 	if (msg->id != DMUI_VERSION_ID ||
 	    msg->version.userspace_ver != DMUI_VERSION || dmu->version_known)
 		return dmui_error(dmu, -EPROTO,
 				  "the kernel tells its version to somebody else");
+	err = ask_environment(dmu, &refused);
+	if (err)
+		return err;
 	dmu->kernel_version = msg->version.kernel_ver;
 	dmu->version_known = true;
-	if (extensions_refused())
+	if (refused)
 		return 0;
 	dmu->wanted = DMU_EXT_RUNS;
 	if (dmu->ops.failed)
