@@ -7,6 +7,7 @@
  *
  *   dmu_spaces_lock   mutex: the list of spaces; making and ending them
  *   file mutexes      (transport) one reader and one writer of an open file
+ *   space->trimming   mutex: one at a time makes the cache smaller
  *   bucket->lock      remaps, requests and changes of the bucket's blocks
  *   space->lock       queues of requests, ids, peers and their lists
  *   flight->lock      waiters of one direction
@@ -29,6 +30,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mempool.h>
+#include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/rwsem.h>
 #include <linux/sizes.h>
@@ -161,8 +163,8 @@ void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap, u64 block);
 void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
 unsigned long dmu_remaps_blocks(struct dmu_space *space);
-unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
-				 bool all);
+unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr);
+void dmu_remaps_drop_idle(struct dmu_space *space);
 int dmu_shrink_start(struct dmu_space *space);
 void dmu_shrink_stop(struct dmu_space *space);
 void dmu_remaps_grow(struct dmu_space *space);
@@ -542,6 +544,7 @@ struct dmu_counters {
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
  * @hand: bucket at which recycling goes on
+ * @trimming: held by who recycles what @max_remaps does not allow
  * @shrinker: gives remaps back when memory is short
  * @targets_lock: protects @targets, their state and their copies
  * @targets: struct dmu_target.node
@@ -605,6 +608,7 @@ struct dmu_space {
 	mempool_t remap_pool;
 	mempool_t change_pool;
 	atomic_t hand;
+	struct mutex trimming;
 	struct dmu_shrinker shrinker;
 
 	spinlock_t targets_lock; /* protects the list, states and copies */

@@ -61,7 +61,7 @@ static int message_fail_waiting(struct dmu_target *target, const char *arg)
 
 static int message_drop_idle(struct dmu_target *target, const char *arg)
 {
-	dmu_remaps_recycle(target->space, ULONG_MAX, true);
+	dmu_remaps_drop_idle(target->space);
 	return 0;
 }
 

@@ -500,11 +500,19 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 	return done;
 }
 
+/* Where the clock hand comes by next. */
+static unsigned long recycle_next(struct dmu_space *space, unsigned long nr)
+{
+	unsigned int i = (unsigned int)atomic_inc_return(&space->hand);
+
+	return recycle_bucket(space, &space->buckets[i % DMU_BUCKETS], nr,
+			      false);
+}
+
 /**
  * dmu_remaps_recycle() - take idle remaps, the least recently used ones first
  * @space: of the key
  * @nr: how many are wanted
- * @all: take those that were used lately, too
  *
  * A clock hand goes round the buckets; a remap used since it last came by is
  * passed over once. They come back to the pool after an RCU grace period.
@@ -512,41 +520,64 @@ static unsigned long recycle_bucket(struct dmu_space *space,
  * Context: may sleep.
  * Return: how many were taken.
  */
-unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr,
-				 bool all)
+unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr)
 {
-	unsigned int turns = (all ? 1 : 2) * DMU_BUCKETS;
+	unsigned int turns = 2 * DMU_BUCKETS;
 	unsigned long done = 0;
 
 	while (turns-- && done < nr) {
-		unsigned int i = turns;
-
-		if (!all)
-			i = (unsigned int)atomic_inc_return(&space->hand);
-		i %= DMU_BUCKETS;
-
-		done += recycle_bucket(space, &space->buckets[i], nr - done,
-				       all);
+		done += recycle_next(space, nr - done);
 		cond_resched();
 	}
 	return done;
 }
 
 /**
+ * dmu_remaps_drop_idle() - take all remaps that are idle
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_remaps_drop_idle(struct dmu_space *space)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		recycle_bucket(space, &space->buckets[i], ULONG_MAX, true);
+		cond_resched();
+	}
+}
+
+/* How many there are more than the administrator allows. */
+static unsigned long remaps_too_many(struct dmu_space *space)
+{
+	unsigned long max = READ_ONCE(space->max_remaps);
+	unsigned long nr = atomic_long_read(&space->nr_remaps);
+
+	return max && nr > max ? nr - max : 0;
+}
+
+/**
  * dmu_remaps_trim() - recycle what is more than the administrator allows
  * @space: of the key
+ *
+ * Two at a time would each take what is too much.
  *
  * Context: may sleep.
  */
 void dmu_remaps_trim(struct dmu_space *space)
 {
-	unsigned long max = READ_ONCE(space->max_remaps);
-	unsigned long nr = atomic_long_read(&space->nr_remaps);
+	unsigned int turns = 2 * DMU_BUCKETS;
+	unsigned long nr;
 
-	if (!max)
+	if (!remaps_too_many(space))
 		return;
-	if (nr > max)
-		dmu_remaps_recycle(space, nr - max, false);
+	mutex_lock(&space->trimming);
+	while (turns-- && (nr = remaps_too_many(space))) {
+		recycle_next(space, nr);
+		cond_resched();
+	}
+	mutex_unlock(&space->trimming);
 }
 
 static unsigned long shrink_count(struct shrinker *shrinker,
@@ -560,8 +591,8 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 static unsigned long shrink_scan(struct shrinker *shrinker,
 				 struct shrink_control *sc)
 {
-	return dmu_remaps_recycle(dmu_shrinker_data(shrinker), sc->nr_to_scan,
-				  false) ?: SHRINK_STOP;
+	return dmu_remaps_recycle(dmu_shrinker_data(shrinker),
+				  sc->nr_to_scan) ?: SHRINK_STOP;
 }
 
 /**

@@ -417,7 +417,7 @@ void dmu_requests_fund(struct dmu_space *space)
 		if (!remap)
 			remap = dmu_remap_alloc(space, true);
 		if (!remap)
-			dmu_remaps_recycle(space, 1, false);
+			dmu_remaps_recycle(space, 1);
 		if (!remap || !change || !fund_one(space, &remap, &change))
 			break;
 		woke = true;

@@ -281,6 +281,7 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	kref_init(&space->refs);
 	init_waitqueue_head(&space->readers);
 	init_rwsem(&space->answers);
+	mutex_init(&space->trimming);
 	spin_lock_init(&space->lock);
 	spin_lock_init(&space->targets_lock);
 	spin_lock_init(&space->work_lock);

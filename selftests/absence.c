@@ -684,6 +684,22 @@ TEST_F(dm, cache_is_made_smaller_and_stays_so)
 	EXPECT_EQ(60, dmt_counter(t->name, DMT_REMAPS));
 }
 
+/* The message and the worker find the same remaps too many. */
+TEST_F(dm, no_more_are_evicted_than_are_too_many)
+{
+	struct dmt *t = &self->t;
+	unsigned int i, nr = dmt_often(200);
+
+	ASSERT_EQ(0, dmt_dm_message(t->name, "max_remaps 20"));
+	for (i = 0; i < nr; i++) {
+		ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+		ASSERT_EQ(0, push(t, 0, 60));
+		ASSERT_EQ(0, dmt_dm_message(t->name, "max_remaps 20"));
+		/* More, where what used a place before has not ended yet. */
+		ASSERT_LE(20, dmt_counter(t->name, DMT_REMAPS));
+	}
+}
+
 TEST_F(dm, least_recently_used_remaps_go_first)
 {
 	struct dmt *t = &self->t;
