@@ -608,7 +608,7 @@ struct dmu_space {
 	mempool_t remap_pool;
 	mempool_t change_pool;
 	atomic_t hand;
-	struct mutex trimming;
+	struct mutex trimming; /* who makes the cache smaller */
 	struct dmu_shrinker shrinker;
 
 	spinlock_t targets_lock; /* protects the list, states and copies */

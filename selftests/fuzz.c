@@ -38,6 +38,7 @@
 #include "lib/model.h"
 #include "lib/sysfs.h"
 #include "lib/truth.h"
+#include "lib/volley.h"
 #include <err.h>
 #include <inttypes.h>
 #include <linux/fs.h>
@@ -48,7 +49,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define NR_MESSAGES	100000u		/* or fewer, without DMT_FUZZ_MESSAGES */
+#define NR_MESSAGES	60000u		/* or fewer, without DMT_FUZZ_MESSAGES */
 #define SHORT_BY	4u		/* sectors that the last block lacks */
 #define DISK_SECTORS	(DMT_WILD_AT + DMT_WILD_SECTORS)
 #define CANARY		0xc5
@@ -68,11 +69,7 @@
  * @vandals: threads that do I/O to blocks which are not mapped truthfully
  * @vandals_running: of them
  * @vandals_done: their I/Os
- * @cliff: where memory ends; what is written, or read, lies before it
- * @sent: messages
- * @taken: of them, that were accepted
- * @runs: of these, that mapped several blocks
- * @parts: runs that were refused, and mapped some
+ * @w: what it writes; what is read lies before its cliff, too
  * @read: messages
  * @deaths: of open files
  */
@@ -87,46 +84,12 @@ struct fuzz {
 	pthread_t vandals[NR_VANDALS];
 	atomic_uint vandals_running;
 	atomic_uint vandals_done;
-	uint8_t *cliff;
-	uint64_t sent;
-	uint64_t taken;
-	uint64_t runs;
-	uint64_t parts;
+	struct dmt_writer w;
 	uint64_t read;
 	unsigned int deaths;
 };
 
-/* --- batches -------------------------------------------------------------------------- */
-
-#define ROOM		65536u
-#define MAX_BATCH	400u
-#define FOR_EVER	1000u	/* times that there was no memory */
-
-/**
- * struct batch - what is written at once
- * @nr: messages
- * @len: bytes
- * @good: bytes of messages that must be accepted
- * @nr_good: such messages
- * @errors: what the first other one is refused with; 0 where there is none
- * @doubtful: that is a run, of which some may have been done
- * @reach: bytes before the cliff
- * @begins: where each message begins
- * @unasked: it may be refused for lack of memory
- * @bytes: all of them
- */
-struct batch {
-	unsigned int nr;
-	size_t len;
-	size_t good;
-	unsigned int nr_good;
-	uint32_t errors;
-	bool doubtful;
-	size_t reach;
-	size_t begins[MAX_BATCH];
-	bool unasked[MAX_BATCH];
-	uint8_t bytes[ROOM];
-};
+/* --- what is known ---------------------------------------------------------------------- */
 
 static bool is_asked(void *arg, uint32_t id, uint64_t *block, bool *write)
 {
@@ -139,217 +102,10 @@ static bool is_asked(void *arg, uint32_t id, uint64_t *block, bool *write)
 	return true;
 }
 
-/* Spoil it, unless that would make it another one that somebody minds. */
-static void mutate(struct fuzz *f, struct dmt_msg *msg)
-{
-	unsigned int i, times = 1 + below(&f->m, 3);
-	struct dmt_msg spoilt = *msg;
-
-	for (i = 0; i < times; i++)
-		dmt_mutate(&f->m.world, &f->m.random, &spoilt);
-	if (spoilt.header.msg_type == DM_USERSPACE_STATUS)
-		spoilt.header.id = spoilt.status.id_of_op;
-	if ((dmt_judge(&f->m.world, &spoilt) &&
-	     !dmt_judge_mapped(&f->m.world, &spoilt)) ||
-	    dmt_model_harmless(&f->m, &spoilt))
-		*msg = spoilt;
-}
-
-/* Does it say anything that nobody has asked for? */
-static bool is_unasked(struct fuzz *f, const struct dmt_msg *msg)
-{
-	uint64_t i, nr = dmt_nr_mappings(msg);
-	struct dmt_mapping r;
-
-	for (i = 0; i < nr && i < DMT_NR_BLOCKS; i++) {
-		dmt_mapping_at(&f->m.world, msg, i, &r);
-		if (!dmt_model_asked(&f->m, r.id))
-			return true;
-	}
-	return false;
-}
-
-/* What follows is said by that one: what it may say depends on what it asked for. */
-static void speak_as(struct fuzz *f, int peer)
-{
-	f->m.world.runs = f->m.peers[peer].bits & DMU_EXT_RUNS;
-}
-
 /* Is more being said than done? */
 static bool ahead(struct fuzz *f)
 {
-	return f->sent > 1000 + (f->traffic.ios + f->vandals_done) * PER_IO;
-}
-
-/*
- * A run is refused, maybe for @errors that are not its own. Where messages go before
- * it, the write that they end is followed by another one that begins with it.
- */
-static void batch_refused(struct fuzz *f, struct batch *b, int peer,
-			  const struct dmt_msg *msg, uint32_t errors)
-{
-	b->doubtful = true;
-	if (errors || !dmt_judge_mapped(&f->m.world, msg))
-		return;
-	f->parts++;
-	dmt_model_note(&f->m, peer, true, msg);
-	dmt_model_refused(&f->m, peer, msg);
-	if (b->nr_good)
-		dmt_model_refused(&f->m, peer, msg);
-}
-
-static void batch_accepted(struct fuzz *f, struct batch *b, int peer,
-			   const struct dmt_msg *msg)
-{
-	b->good = b->len;
-	b->nr_good++;
-	f->runs += dmt_nr_mappings(msg) > 1;
-	dmt_model_note(&f->m, peer, true, msg);
-	dmt_model_accepted(&f->m, peer, msg);
-	speak_as(f, peer);
-}
-
-/* @cut: so many bytes are missing at its end. */
-static void batch_add(struct fuzz *f, struct batch *b, int peer,
-		      const struct dmt_msg *msg, uint32_t cut)
-{
-	uint32_t len = dmt_msg_len(msg) - cut;
-	uint32_t errors = 0;
-
-	if (cut)
-		errors |= DMT_IS_EINVAL;
-	if (b->len + len > b->reach)
-		errors |= DMT_IS_EFAULT;
-	b->begins[b->nr] = b->len;
-	b->unasked[b->nr++] = is_unasked(f, msg);
-	memcpy(b->bytes + b->len, msg, len);
-	b->len += len;
-	/* Behind a bad one nothing counts. */
-	if (b->errors)
-		return;
-	b->errors = errors | dmt_judge(&f->m.world, msg);
-	if (!b->errors)
-		batch_accepted(f, b, peer, msg);
-	else if (msg->header.msg_type == DM_USERSPACE_MAP_RUN_RESP)
-		batch_refused(f, b, peer, msg, errors);
-}
-
-static void batch_make(struct fuzz *f, struct batch *b, int peer)
-{
-	static const unsigned int sizes[] = { 1, 1, 1, 8, 8, 8, 60, 60, 60,
-					      MAX_BATCH };
-	unsigned int most = ahead(f) ? 3 : sizes[below(&f->m, 10)];
-	unsigned int i, nr = 1 + below(&f->m, most);
-	bool cut = once_in(&f->m, 40);
-	struct dmt_msg msg;
-
-	b->nr = 0;
-	b->len = 0;
-	b->good = 0;
-	b->nr_good = 0;
-	b->errors = 0;
-	b->doubtful = false;
-	b->reach = once_in(&f->m, 40) ? below(&f->m, nr * 40) : ROOM;
-	speak_as(f, peer);
-	for (i = 0; i < nr; i++) {
-		dmt_make_any(&f->m, &msg);
-		if (once_in(&f->m, nr < 8 ? 8 : nr))
-			mutate(f, &msg);
-		batch_add(f, b, peer, &msg, cut && i == nr - 1 ?
-			  1 + below(&f->m, dmt_msg_len(&msg) - 1) : 0);
-	}
-}
-
-static bool is_one_of(uint32_t errors, int error)
-{
-	return (error == EINVAL && errors & DMT_IS_EINVAL) ||
-	       (error == ENODEV && errors & DMT_IS_ENODEV) ||
-	       (error == ERANGE && errors & DMT_IS_ERANGE) ||
-	       (error == EFAULT && errors & DMT_IS_EFAULT);
-}
-
-/* There may be no memory for what begins at @at. */
-static bool may_lack_memory(const struct batch *b, size_t at)
-{
-	unsigned int i;
-
-	for (i = 0; i < b->nr; i++)
-		if (b->begins[i] == at)
-			return b->unasked[i];
-	return false;
-}
-
-static bool batch_wrong(const struct batch *b, size_t done, int error)
-{
-	struct dmt_msg msg = { 0 };
-
-	fprintf(stderr,
-		"# of %zu bytes in %u messages %zu were accepted, and then %s; that should have been %zu, and then one of the errors %#x\n",
-		b->len, b->nr, done, error ? strerror(error) : "no error",
-		b->good, b->errors);
-	if (b->good < b->len) {
-		memcpy(&msg, b->bytes + b->good, b->len - b->good < sizeof(msg) ?
-		       b->len - b->good : sizeof(msg));
-		dmt_msg_print("the first bad one", &msg);
-	}
-	if (done < b->len) {
-		memcpy(&msg, b->bytes + done, b->len - done < sizeof(msg) ?
-		       b->len - done : sizeof(msg));
-		dmt_msg_print("where it stopped", &msg);
-	}
-	return false;
-}
-
-/* All that is good must be taken, and the rest refused for the right reason. */
-static bool batch_taken(struct fuzz *f, const struct batch *b, int peer)
-{
-	size_t reach = b->reach < b->len ? b->reach : b->len;
-	uint8_t *at = f->cliff - reach;
-	unsigned int tries = 0;
-	size_t done = 0;
-	ssize_t n;
-
-	if (b->reach >= b->len)
-		at -= below(&f->m, 64);
-	memcpy(at, b->bytes, reach);
-	while (done < b->len) {
-		n = write(f->m.peers[peer].fd, at + done, b->len - done);
-		if (n > 0) {
-			done += n;
-			if (done > b->good ||
-			    (done < b->good && !may_lack_memory(b, done)))
-				return batch_wrong(b, done, 0);
-		} else if (!n) {
-			return batch_wrong(b, done, 0);
-		} else if (done == b->good && is_one_of(b->errors, errno)) {
-			return true;
-		} else if (errno != ENOMEM || !may_lack_memory(b, done) ||
-			   tries++ == FOR_EVER) {
-			return batch_wrong(b, done, errno);
-		}
-	}
-	return true;
-}
-
-static bool batch_write(struct fuzz *f, const struct batch *b, int peer)
-{
-	bool ok = batch_taken(f, b, peer);
-
-	dmt_model_written(&f->m);
-	f->sent += b->nr;
-	f->taken += b->nr_good;
-	return ok;
-}
-
-/* Say one thing that must be accepted. */
-static bool say(struct fuzz *f, int peer, const struct dmt_msg *msg)
-{
-	static struct batch b;
-
-	b = (struct batch){ .reach = ROOM };
-	speak_as(f, peer);
-	batch_add(f, &b, peer, msg, 0);
-	return batch_write(f, &b, peer);
+	return f->w.sent > 1000 + (f->traffic.ios + f->vandals_done) * PER_IO;
 }
 
 /* --- reading -------------------------------------------------------------------------- */
@@ -384,13 +140,13 @@ static bool listen_once(struct fuzz *f, int peer, bool *more)
 {
 	bool falls = once_in(&f->m, 50);
 	size_t room = below(&f->m, 8) ? 4096 : below(&f->m, 200);
-	ssize_t n = read(f->m.peers[peer].fd, f->cliff - room,
-			 falls ? 2 * ROOM : room);
+	ssize_t n = read(f->m.peers[peer].fd, f->w.cliff - room,
+			 falls ? 2 * DMT_ROOM : room);
 
 	*more = n > 0;
 	if (n >= 0)
 		return n > 0 && (size_t)n <= room ?
-		       take_in(f, peer, f->cliff - room, (size_t)n) : !n;
+		       take_in(f, peer, f->w.cliff - room, (size_t)n) : !n;
 	if (errno == EAGAIN || (errno == EFAULT && falls) ||
 	    (errno == EINVAL && !falls && room < SMALLEST_ROOM))
 		return true;
@@ -484,12 +240,12 @@ static uint64_t excuse(struct dmt_traffic *traffic, uint32_t first,
 
 static void map_cliff(struct fuzz *f)
 {
-	uint8_t *p = mmap(NULL, 4 * ROOM, PROT_READ | PROT_WRITE,
+	uint8_t *p = mmap(NULL, 4 * DMT_ROOM, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED || mprotect(p + 2 * ROOM, 2 * ROOM, PROT_NONE))
+	if (p == MAP_FAILED || mprotect(p + 2 * DMT_ROOM, 2 * DMT_ROOM, PROT_NONE))
 		err(1, "memory");
-	f->cliff = p + 2 * ROOM;
+	f->w.cliff = p + 2 * DMT_ROOM;
 }
 
 static void make_device(struct fuzz *f)
@@ -535,6 +291,7 @@ FIXTURE_SETUP(fuzz)
 	if (!f)
 		errx(1, "no memory");
 	self->f = f;
+	f->w.m = &f->m;
 	clock_gettime(CLOCK_REALTIME, &now);
 	f->seed = number_from("DMT_SEED", (uint64_t)now.tv_nsec ^ now.tv_sec);
 	f->m.random = f->seed;
@@ -663,12 +420,12 @@ static bool serve_requests(struct fuzz *f)
 			.block = asked[i].block, .id = asked[i].id,
 		};
 
-		speak_as(f, 0);
+		dmt_speak_as(&f->m, 0);
 		if (asked[i].peer < 0 ||
 		    !dmt_answer_truly(&f->m, &r, asked[i].write) ||
 		    !dmt_make_mapping(&f->m, &msg, &r))
 			continue;
-		if (!say(f, 0, &msg))
+		if (!dmt_say(&f->w, 0, &msg))
 			return false;
 	}
 	return true;
@@ -691,7 +448,7 @@ static bool serve_names(struct fuzz *f)
 			continue;
 		}
 		dmt_make(&msg, DM_USERSPACE_STATUS, s.id_of_op, &s, sizeof(s));
-		if (!say(f, 0, &msg))
+		if (!dmt_say(&f->w, 0, &msg))
 			return false;
 	}
 	return true;
@@ -704,7 +461,7 @@ static bool invalidate(struct fuzz *f, uint64_t block)
 
 	dmt_make(&msg, DM_USERSPACE_MAP_INVALIDATE, (uint32_t)block, &i,
 		 sizeof(i));
-	return say(f, 0, &msg);
+	return dmt_say(&f->w, 0, &msg);
 }
 
 /* Its verdict went to a file that is closed. */
@@ -837,18 +594,16 @@ static bool all_is_asked(struct fuzz *f)
 
 static bool fuzz(struct fuzz *f, uint64_t nr)
 {
-	static struct batch batch;
-
-	while (f->sent < nr && !atomic_load(&f->traffic.wrong)) {
+	while (f->w.sent < nr && !atomic_load(&f->traffic.wrong)) {
 		int peer = (int)below(&f->m, DMT_PEERS);
 
 		keep_step(f);
 		if (!listen_to_all(f))
 			return false;
-		batch_make(f, &batch, peer);
-		if (!batch_write(f, &batch, peer))
+		dmt_volley_make(&f->w, peer, ahead(f));
+		if (!dmt_volley_write(&f->w, peer))
 			return false;
-		if ((batch.doubtful || once_in(&f->m, 16)) && !all_is_asked(f))
+		if ((f->w.volley.doubtful || once_in(&f->m, 16)) && !all_is_asked(f))
 			return false;
 		die_sometimes(f);
 		if (once_in(&f->m, 100))
@@ -864,7 +619,7 @@ static bool ask_for_runs(struct fuzz *f)
 	struct dmt_msg msg;
 
 	dmt_make(&msg, DM_USERSPACE_EXTENSIONS, 1, &want, sizeof(want));
-	return say(f, 0, &msg);
+	return dmt_say(&f->w, 0, &msg);
 }
 
 /* Not more at a time than can be remembered. */
@@ -906,7 +661,7 @@ static bool finish(struct fuzz *f)
 		pthread_join(f->vandals[i], NULL);
 	dmt_traffic_join(&f->traffic);
 	/* What has no writes to wait for can be mapped at once. */
-	return fuzz(f, f->sent + f->sent / 8) && ask_for_runs(f) &&
+	return fuzz(f, f->w.sent + f->w.sent / 8) && ask_for_runs(f) &&
 	       read_back(f) && invalidate_all(f) && read_back(f);
 }
 
@@ -951,7 +706,7 @@ TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10000)
 	ksft_print_msg("%" PRIu64 " messages, %" PRIu64 " of them to be accepted, %"
 		       PRIu64 " runs, and %" PRIu64 " in part; %" PRIu64 " read; %u deaths; %"
 		       PRIu64 " I/Os verified, %" PRIu64 " failed by request, %u others\n",
-		       f->sent, f->taken, f->runs, f->parts, f->read, f->deaths,
+		       f->w.sent, f->w.taken, f->w.runs, f->w.parts, f->read, f->deaths,
 		       f->traffic.ios, f->traffic.excused, f->vandals_done);
 	if (!ok) {
 		dmt_model_tell_story(&f->m, !f->traffic.wrong ? f->m.blame :
@@ -967,8 +722,8 @@ TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10000)
 	/* Else this has tested nothing. */
 	EXPECT_LT(nr / 100, f->traffic.ios);
 	EXPECT_LT(nr / 1000, f->vandals_done);
-	EXPECT_LT(nr / 100, f->runs);
-	EXPECT_LT(nr / 1000, f->parts);
+	EXPECT_LT(nr / 100, f->w.runs);
+	EXPECT_LT(nr / 1000, f->w.parts);
 }
 
 TEST_HARNESS_MAIN
