@@ -54,7 +54,7 @@ check-debug:
 check-kcsan:
 	selftests/check kcsan
 
-## drill: an hour of faults on the debug kernel: disks, memory, daemons, messages, chaos
+## drill: hours of faults on the debug kernel: disks, memory, daemons, messages, chaos
 drill:
 	selftests/check drill
 

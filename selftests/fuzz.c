@@ -54,7 +54,7 @@
 #define DISK_SECTORS	(DMT_WILD_AT + DMT_WILD_SECTORS)
 #define CANARY		0xc5
 #define NR_VANDALS	8
-#define PER_IO		20		/* messages */
+#define PER_IO		50		/* messages */
 #define ALL_OVER	300		/* s: when all is answered all I/O must end */
 
 /**
@@ -693,7 +693,7 @@ static bool at_rest(struct fuzz *f)
 	       !dmt_counter(f->name, DMT_COPIES);
 }
 
-TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10000)
+TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 10800)
 {
 	uint64_t nr = number_from("DMT_FUZZ_MESSAGES", dmt_often(NR_MESSAGES));
 	struct fuzz *f = self->f;
