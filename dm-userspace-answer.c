@@ -142,6 +142,26 @@ static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
 	dmu_bios_serve(bios, m->dst_sector, m->dst, NULL);
 }
 
+/*
+ * Another answer takes the place of a change, and its I/O goes along; but not
+ * writes to where nothing may be written: they had asked, and were answered
+ * otherwise, so they ask again.
+ */
+static void supersede(struct dmu_space *space, struct dmu_change *c,
+		      struct dmu_mapping *m, struct bio_list *bios)
+{
+	struct bio_list moved = BIO_EMPTY_LIST;
+	struct bio *bio;
+
+	dmu_change_supersede(c, m, &moved);
+	while ((bio = bio_list_pop(&moved))) {
+		if (op_is_write(bio_op(bio)) && !(m->flags & DMU_WR))
+			dmu_space_again(space, bio);
+		else
+			bio_list_add(bios, bio);
+	}
+}
+
 /**
  * dmu_answer_stale() - an answer that nobody waits for, and that is too old
  * @space: of the key
@@ -187,7 +207,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		answer_join(old, m, peer, bios);
 	} else {
 		if (old && old->change)
-			dmu_change_supersede(old->change, m, bios);
+			supersede(space, old->change, m, bios);
 		if (m->flags & DMU_TEMPORARY) {
 			answer_once(space, bucket, m, len, peer, bios, old,
 				    &change);

@@ -588,6 +588,39 @@ TEST_F(daemon, unacknowledged_mapping_asks_only_once_its_copy_is_over)
 	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, 2));
 }
 
+/*
+ * The next daemon has not heard of the mapping yet, and says ahead of demand that
+ * the block is on the origin, for reads.
+ */
+TEST_F(daemon, write_that_waits_for_a_copy_asks_the_next_one)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW | SYNC);
+	struct dmt_map push = dmt_plain(&t->origin, 1, 1, RO);
+	struct dmt_map moved = dmt_plain(&self->g.spare, 1, 6, RW);
+	struct dmt_io *io = dmt_write_part(t->fd, 1, 2), *read;
+	uint32_t id = dmt_expect_request(t->ctl, 1, RW), next;
+
+	ASSERT_NE(0, id);
+	dmt_gate_shut(&self->g.store);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	read = dmt_begin_read(t, 1);
+	die(self);
+	next_daemon(self);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &push));
+	dmt_gate_open(&self->g.store);
+	next = asked_again(t, id);
+	ASSERT_NE(0, next);
+	EXPECT_EQ(0, dmt_io_wait(read));
+	EXPECT_TRUE(dmt_io_matches(read, DMT_ORIGIN));
+	dmt_io_free(read);
+	ASSERT_EQ(0, dmt_map(t->ctl, next, &moved));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_disk_has(&t->origin, 1, DMT_ORIGIN));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, 0, 2));
+}
+
 TEST_F(daemon, copy_that_fails_after_its_death_fails_what_waited)
 {
 	struct dmt *t = &self->g.t;
