@@ -26,6 +26,11 @@
 #define dmu_assign_str(dst, src) do { (void)(src); __assign_str(dst); } while (0)
 #endif
 
+/* 6.2 made callbacks lazy that nobody is in a hurry for. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define call_rcu_hurry call_rcu
+#endif
+
 /* 6.10 replaced dm_get_dev_t(). */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
 static inline int dmu_devt_of(const char *path, dev_t *devt)

@@ -6,13 +6,17 @@
  * Lock order, outermost first; spinlocks are taken with interrupts off:
  *
  *   dmu_spaces_lock   mutex: the list of spaces; making and ending them
+ *   nodes_lock        mutex (transport): which space a control device has
  *   file mutexes      (transport) one reader and one writer of an open file
+ *   space->answers    rwsem: answers (for reading), against a daemon's death and
+ *                     a table's coming and going (for writing)
  *   space->trimming   mutex: one at a time makes the cache smaller
  *   bucket->lock      remaps, requests and changes of the bucket's blocks
  *   space->lock       queues of requests, ids, peers and their lists
  *   flight->lock      waiters of one direction
  *   space->work_lock  lists for the worker
- *   space->targets_lock  the list of targets
+ *   space->targets_lock  the list of targets, their states and their copies
+ *   file->replies_lock   (transport) what it is to be told by the transport
  *
  * A hit takes none of them.
  */
@@ -20,6 +24,7 @@
 #define DM_USER_H
 
 #include "compat.h"
+#include "dm-userspace-change.h"
 #include "dm-userspace-flight.h"
 #include "dm-userspace-notice.h"
 #include "dm-userspace-seam.h"
@@ -65,6 +70,8 @@ struct dmu_peer;
 
 /* --- remap: the cache ----------------------------------------------------- */
 
+#define DMU_ASKED_ABOUT 2
+
 /**
  * struct dmu_remap - where a block lives, or a run of blocks
  * @node: in a chain of its bucket (bucket lock; read under RCU)
@@ -72,7 +79,8 @@ struct dmu_peer;
  * @dst_sector: sector of @dev where it begins
  * @dev: the device, resolved in each bio's own table; 0: it reads as zeroes
  * @flags: DMU_RD, DMU_WR, DMU_PUSHED fixed; DMU_READY, DMU_WROTE (bucket lock)
- * @recent: used since the clock hand last came by; set by hits without a lock
+ * @recent: used since the clock hand last came by; set by hits without a lock. While
+ *	a bucket is recycled: DMU_ASKED_ABOUT where a daemon is (bucket lock)
  * @run_bits: it covers 1 << @run_bits blocks, and @block is a multiple of that
  * @change: why it is not ready, or NULL (bucket lock)
  * @stamp: seq of the request it answers, or the newest when it was pushed; of a
@@ -162,13 +170,14 @@ void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap, u64 block);
 void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
+void dmu_remaps_forget(struct dmu_space *space, u64 first, u64 last);
 unsigned long dmu_remaps_blocks(struct dmu_space *space);
 unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr);
 void dmu_remaps_drop_idle(struct dmu_space *space);
 int dmu_shrink_start(struct dmu_space *space);
 void dmu_shrink_stop(struct dmu_space *space);
 void dmu_remaps_grow(struct dmu_space *space);
-void dmu_remaps_trim(struct dmu_space *space);
+void dmu_remaps_trim(struct dmu_space *space, bool wait);
 
 /* --- run: one remap for many blocks ------------------------------------------ */
 
@@ -178,20 +187,6 @@ bool dmu_run_break(struct dmu_space *space, struct dmu_bucket *bucket,
 		   const struct dmu_remap *run, u64 block);
 
 /* --- request: a block that waits for a daemon ----------------------------- */
-
-enum dmu_id_kind { DMU_ID_REQUEST, DMU_ID_CHANGE };
-
-/**
- * struct dmu_id - an id that a daemon may name (space->lock)
- * @node: in space->ids
- * @id: unique among all there; 0 while not hashed
- * @kind: what it is embedded in
- */
-struct dmu_id {
-	struct hlist_node node;
-	u32 id;
-	enum dmu_id_kind kind;
-};
 
 enum dmu_request_state {
 	DMU_REQUEST_STARVED,	/* in space->starved: has no memory yet */
@@ -266,6 +261,7 @@ int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 		     u64 block, bool write, struct bio *bio);
 bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks);
 bool dmu_request_waits(struct dmu_bucket *bucket, u64 block);
+void dmu_requests_mark(struct dmu_bucket *bucket, u8 recent);
 bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
 		      struct dmu_event *event);
 void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id);
@@ -283,12 +279,6 @@ void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			 struct bio_list *bios);
 void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
 		   struct bio_list *to);
-
-u64 dmu_id_new(struct dmu_space *space);
-u64 dmu_id_age(struct dmu_space *space, u32 id);
-void dmu_id_add(struct dmu_space *space, struct dmu_id *id, u32 value);
-void dmu_id_del(struct dmu_id *id);
-struct dmu_id *dmu_id_find(struct dmu_space *space, u32 value);
 
 /* --- peer: a daemon's connection ------------------------------------------- */
 
@@ -327,113 +317,6 @@ struct dmu_peer {
 	bool held;
 	bool closed;
 };
-
-/* --- change: an answer on its way to being usable ------------------------- */
-
-enum dmu_change_state {
-	DMU_CHANGE_DRAIN,	/* earlier writes, and an earlier copy, finish */
-	DMU_CHANGE_QUEUED,	/* in space->copies, for a copy slot */
-	DMU_CHANGE_COPYING,	/* kcopyd, or a whole-block write, is at it */
-	DMU_CHANGE_FAILED,	/* copy failed; the next I/O tries again */
-	DMU_CHANGE_SYNC,	/* I/O is held when it comes back */
-	DMU_CHANGE_ASK,		/* the daemon that owed the ack died */
-	DMU_CHANGE_ACKED,	/* over; I/O that comes back completes */
-	DMU_CHANGE_GONE,	/* over; I/O that comes back is mapped again */
-};
-
-/**
- * struct dmu_change - a mapping that is not ready, or whose I/O is held
- * @space: fixed, like @bucket, @m, @len, @serves
- * @bucket: of the block
- * @m: the answer; m.src moves where an earlier copy failed
- * @len: true length of the block, in sectors
- * @node: in bucket->changes (bucket lock, as all to @copier)
- * @refs: 1 until ACKED or GONE, 1 as somebody's @next, 1 for @wait, 1 for
- *	@queue, 1 for @owed, 1 for each bio at a device, 1 for kcopyd
- * @state: moved by dmu_change_enter() only
- * @remap: NULL where it was replaced or invalidated, or is TEMPORARY
- * @copied: the place holds what it should
- * @next: a later change of the block, in DRAIN, that waits for this copy
- * @invalidations: wait for this copy, too
- * @waiting: bios that nothing has been done for
- * @held: bios that came back and wait for the ack
- * @inflight: bios at a device that will be held
- * @told: the daemon has been, or is being, told that I/O is held
- * @wait: DRAIN: for the flight
- * @copier: COPYING: the target whose devices kcopyd uses
- * @flight: COPYING: counts as a write
- * @queue: in space->copies (space->lock, as all below)
- * @id: while SYNC is not acknowledged
- * @owner: the daemon that owes the ack
- * @owed: in owner->owed; also without an @id, while a copy of it is not made
- * @coming: it is to be told of soon, and space->nr_coming counts it
- * @news: in owner->gathered, then owner->news, to tell that I/O is held
- */
-struct dmu_change {
-	struct dmu_space *space;
-	struct dmu_bucket *bucket;
-	struct dmu_mapping m;
-	sector_t len;
-	struct hlist_node node;
-	unsigned int refs;
-	enum dmu_change_state state;
-	struct dmu_remap *remap;
-	bool copied;
-	struct dmu_change *next;
-	struct list_head invalidations;
-	struct bio_list waiting;
-	struct bio_list held;
-	unsigned int inflight;
-	bool told;
-	struct dmu_wait wait;
-	struct dmu_target *copier;
-	struct percpu_ref *flight;
-	struct list_head queue;
-	struct dmu_id id;
-	struct dmu_peer *owner;
-	struct list_head owed;
-	bool coming;
-	struct list_head news;
-};
-
-int dmu_change_cache_init(void);
-void dmu_change_cache_exit(void);
-int dmu_changes_init(struct dmu_space *space, int reserve);
-void dmu_changes_exit(struct dmu_space *space);
-struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
-void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
-void dmu_change_keep(struct dmu_space *space, struct dmu_change *change);
-void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
-		      struct dmu_bucket *bucket, const struct dmu_mapping *m,
-		      sector_t len, struct dmu_remap *remap,
-		      struct dmu_peer *owner, struct bio_list *bios);
-bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m);
-void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
-		     struct dmu_peer *peer, struct bio_list *bios);
-void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
-			  struct bio_list *bios);
-void dmu_change_invalidate(struct dmu_change *c);
-void dmu_change_forget(struct dmu_change *c);
-void dmu_change_wait(struct dmu_change *c, struct bio *bio);
-struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
-				      bool detached);
-void dmu_change_unname(struct dmu_change *c);
-void dmu_change_ack(struct dmu_space *space, u32 id);
-int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error);
-void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev);
-void dmu_changes_orphan(struct dmu_peer *peer);
-void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
-			struct bio_list *bios);
-void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);
-void dmu_change_put(struct dmu_change *c);
-void dmu_change_copied(struct dmu_change *c, bool ok);
-void dmu_copies_start(struct dmu_space *space);
-void dmu_copy_over(int read_err, unsigned long write_err, void *context);
-bool dmu_copies_throttled(void);
-bool dmu_buffer_copy(struct dmu_change *change, struct dm_io_region *from,
-		     const struct dm_io_region *to);
-int dmu_buffers_init(struct dmu_space *space);
-void dmu_buffers_exit(struct dmu_space *space);
 
 /* --- answer: what a mapping, or its end, does to a block ------------------- */
 
@@ -518,6 +401,9 @@ struct dmu_counters {
  * @starved: requests without memory
  * @unread: requests that no daemon has read; oldest first
  * @copies: changes that wait to be copied
+ * @owing: changes without a remap that still owe a copy
+ * @barred: changes in DRAIN that wait for some of these
+ * @drains: changes in DRAIN that the worker is to look at
  * @discards: what the one daemon is to be told of
  * @nr_discards: how many messages that is
  * @tells_discards: there is one daemon only, and it wants to be told; read
@@ -536,6 +422,8 @@ struct dmu_counters {
  * @buffers: for copies, those not in use
  * @nr_buffers: all of them
  * @buffer_trim: frees those not in use
+ * @age: of the newest change
+ * @nr_changes: how many there are
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: some bucket is
@@ -582,6 +470,9 @@ struct dmu_space {
 	struct list_head starved;
 	struct list_head unread;
 	struct list_head copies;
+	struct list_head owing;
+	struct list_head barred;
+	struct list_head drains;
 	struct list_head discards;
 	unsigned int nr_discards;
 	bool tells_discards;
@@ -600,6 +491,8 @@ struct dmu_space {
 	unsigned int nr_buffers;
 	struct delayed_work buffer_trim;
 
+	atomic64_t age;
+	atomic_t nr_changes;
 	atomic_t copying;
 	atomic_long_t nr_remaps;
 	bool crowded;
@@ -683,6 +576,12 @@ static inline void dmu_remap_flag(struct dmu_remap *remap, u8 flag)
 {
 	/* Pairs with the acquire in the map function. */
 	smp_store_release(&remap->flags, remap->flags | flag);
+}
+
+/* Has the daemon died that was to say that it is safe? Context: bucket lock. */
+static inline bool dmu_remap_asked_again(const struct dmu_remap *remap)
+{
+	return remap->change && remap->change->state == DMU_CHANGE_ASK;
 }
 
 /* Sector of its device where a block that a remap covers begins. */

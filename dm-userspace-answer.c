@@ -8,57 +8,66 @@
  */
 #include "dm-userspace-trace.h"
 
-/* Is the block's present remap younger than an answer to @m->id? */
+/*
+ * Is the block's present remap younger than an answer to a request of age @seq? Not
+ * one that a dead daemon left behind, of which nobody has said that it is true.
+ */
 static bool answer_older(const struct dmu_remap *remap, u64 seq, bool asked)
 {
-	if (!seq)
+	if (!seq || (asked && dmu_remap_asked_again(remap)))
 		return false;
 	if (asked)
 		return !(remap->flags & DMU_PUSHED) && seq < remap->stamp;
 	return seq <= remap->stamp;
 }
 
-/* The same place, and the same permissions? */
-static bool same_mapping(const struct dmu_space *space,
-			 const struct dmu_remap *remap,
-			 const struct dmu_mapping *m)
+static bool same_place(const struct dmu_space *space,
+		       const struct dmu_remap *remap,
+		       const struct dmu_mapping *m)
 {
 	return remap->dev == m->dst &&
-	       dmu_remap_dst(space, remap, m->block) == m->dst_sector &&
-	       (remap->flags & (DMU_RD | DMU_WR)) ==
-	       (m->flags & (DMU_RD | DMU_WR)) &&
-	       !(m->flags & DMU_TEMPORARY);
+	       dmu_remap_dst(space, remap, m->block) == m->dst_sector;
 }
 
-/* A remap that is ready has what @m asks for, and need not be made again. */
-static bool ready_joins(const struct dmu_remap *remap,
+static bool same_rights(const struct dmu_remap *remap,
 			const struct dmu_mapping *m)
 {
-	if (m->flags & DMU_SYNC)
-		return false;
-	/* Whoever answers late must not undo what was written meanwhile. */
-	return m->id || !(m->flags & DMU_COPY);
+	return !((remap->flags ^ m->flags) & (DMU_RD | DMU_WR));
+}
+
+/*
+ * Where a block lives already, an answer copies nothing: whoever repeats it must
+ * not undo what was written meanwhile. One that nobody asked for means it.
+ */
+static void strike_copy(const struct dmu_space *space,
+			const struct dmu_remap *old, struct dmu_mapping *m)
+{
+	if (!old->change && m->id && same_place(space, old, m))
+		m->flags &= ~DMU_COPY;
 }
 
 static bool answer_joins(const struct dmu_space *space,
 			 const struct dmu_remap *remap,
 			 const struct dmu_mapping *m)
 {
-	if (!same_mapping(space, remap, m))
+	if (!same_place(space, remap, m) || !same_rights(remap, m) ||
+	    m->flags & DMU_TEMPORARY)
 		return false;
+	/* What is ready need not be made again. */
 	return remap->change ? dmu_change_joins(remap->change, m) :
-			       ready_joins(remap, m);
+			       !(m->flags & (DMU_SYNC | DMU_COPY));
 }
 
 /* Can the mapping be used at once? */
 static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
-		       const struct dmu_mapping *m)
+		       const struct dmu_mapping *m, sector_t len)
 {
 	return !(m->flags & (DMU_COPY | DMU_SYNC)) &&
 	       dmu_flight_passed(&space->flight[WRITE],
 				 max(dmu_left(bucket, m->block)[WRITE],
 				     space->death)) &&
-	       !dmu_change_copying(bucket, m->block, false);
+	       !dmu_change_copying(bucket, m->block, false) &&
+	       !dmu_place_owed(space, m, len);
 }
 
 static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
@@ -91,7 +100,7 @@ static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 		dmu_remap_drop(space, bucket, old, m->block);
 	if (bio_list_empty(bios) && !owes)
 		return;
-	if (!usable_now(space, bucket, m)) {
+	if (!usable_now(space, bucket, m, len)) {
 		dmu_change_start(*change, space, bucket, m, len, NULL, peer,
 				 bios);
 		*change = NULL;
@@ -115,7 +124,7 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 		trace_dmu_remap_installed(space, m);
 	/* The old one leaves first: its writes may have to be waited for. */
 	dmu_remap_publish(space, bucket, remap, old);
-	now = usable_now(space, bucket, m);
+	now = usable_now(space, bucket, m, len);
 	if (!now) {
 		dmu_change_start(*change, space, bucket, m, len, remap, peer,
 				 bios);
@@ -199,8 +208,15 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		struct dmu_remap *remap, struct dmu_change *change)
 {
 	struct dmu_remap *old = dmu_remap_find(bucket, m->block);
+	u64 stamp = seq ?: READ_ONCE(space->last_seq);
 
 	trace_dmu_answered(space, m);
+	m->named = m->src;
+	m->named_sector = m->src_sector;
+	if (old)
+		strike_copy(space, old, m);
+	if (old && dmu_remap_asked_again(old))
+		stamp = max(stamp, old->stamp);
 	if (old && answer_older(old, seq, true)) {
 		dmu_space_again_list(space, bios);
 	} else if (old && answer_joins(space, old, m)) {
@@ -212,8 +228,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 			answer_once(space, bucket, m, len, peer, bios, old,
 				    &change);
 		} else {
-			remap_fill(remap, m, seq ?: READ_ONCE(space->last_seq),
-				   !seq);
+			remap_fill(remap, m, stamp, !seq);
 			answer_replace(space, bucket, m, len, peer, bios, old,
 				       remap, &change);
 			remap = NULL;
@@ -243,7 +258,7 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 	unsigned int i;
 
 	if (!hlist_empty(&bucket->requests) || !hlist_empty(&bucket->changes) ||
-	    dmu_remaps_known(bucket, m->block, run_bits))
+	    dmu_list_waits(&space->owing) || dmu_remaps_known(bucket, m->block, run_bits))
 		return false;
 	for (i = 0; i < DMU_LEFT; i++)
 		left = max(left, bucket->left[i][WRITE]);
@@ -271,7 +286,7 @@ void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 {
 	struct dmu_remap *remap = dmu_remap_find(bucket, block);
 
-	if (remap && remap->change && remap->change->state == DMU_CHANGE_ASK)
+	if (remap && dmu_remap_asked_again(remap))
 		dmu_change_forget(remap->change);
 }
 

@@ -24,6 +24,7 @@ void dmu_change_put(struct dmu_change *c)
 	if (--c->refs)
 		return;
 	hlist_del(&c->node);
+	atomic_dec(&c->space->nr_changes);
 	dmu_change_keep(c->space, c);
 }
 
@@ -113,7 +114,8 @@ static void change_silent(struct dmu_change *c)
 /* Which states may follow which; a bit for each. */
 static const u8 change_follows[] = {
 	[DMU_CHANGE_DRAIN] = BIT(DMU_CHANGE_QUEUED) | BIT(DMU_CHANGE_SYNC) |
-			     BIT(DMU_CHANGE_ACKED) | BIT(DMU_CHANGE_GONE),
+			     BIT(DMU_CHANGE_ASK) | BIT(DMU_CHANGE_ACKED) |
+			     BIT(DMU_CHANGE_GONE),
 	[DMU_CHANGE_QUEUED] = BIT(DMU_CHANGE_COPYING) | BIT(DMU_CHANGE_GONE),
 	[DMU_CHANGE_COPYING] = BIT(DMU_CHANGE_FAILED) | BIT(DMU_CHANGE_SYNC) |
 			       BIT(DMU_CHANGE_ASK) | BIT(DMU_CHANGE_ACKED) |
@@ -144,13 +146,17 @@ static void change_settle(struct dmu_change *c)
 		dmu_change_enter(c, DMU_CHANGE_GONE);
 }
 
-/* Earlier writes are back, and earlier copies are over. */
+/* Earlier writes are back, and earlier copies of the block are over. */
 static void change_drained(struct dmu_change *c)
 {
-	if (c->m.flags & DMU_COPY)
-		dmu_change_enter(c, DMU_CHANGE_QUEUED);
-	else
+	if (dmu_place_barred(c))
+		return;
+	if (!(c->m.flags & DMU_COPY))
 		change_settle(c);
+	else if (c->m.flags & DMU_NO_SOURCE)
+		dmu_change_forget(c);
+	else
+		dmu_change_enter(c, DMU_CHANGE_QUEUED);
 }
 
 static void change_flight_passed(struct dmu_wait *wait)
@@ -182,46 +188,6 @@ static void change_drain(struct dmu_change *c)
 	}
 }
 
-/*
- * The copy that @failed owed was not made. Whoever relied on it copies from
- * where it would have come: a daemon that believes the block copied must not be
- * contradicted by wrong data.
- */
-static void mapping_inherit(struct dmu_mapping *m,
-			    const struct dmu_change *failed)
-{
-	const struct dmu_mapping *old = &failed->m;
-
-	if (!(old->flags & DMU_COPY) || failed->copied)
-		return;
-	if (m->flags & DMU_COPY) {
-		if (m->src != old->dst || m->src_sector != old->dst_sector)
-			return;
-	} else if (m->dst != old->dst || m->dst_sector != old->dst_sector) {
-		return;
-	}
-	m->flags |= DMU_COPY;
-	m->src = old->src;
-	m->src_sector = old->src_sector;
-}
-
-static bool same_place(const struct dmu_mapping *a, const struct dmu_mapping *b)
-{
-	return a->dst == b->dst && a->dst_sector == b->dst_sector;
-}
-
-/* What this change owes passes to the first that is at its place. */
-static void change_bequeath(struct dmu_change *c)
-{
-	struct dmu_change *heir;
-
-	for (heir = c->next; heir; heir = heir->next) {
-		mapping_inherit(&heir->m, c);
-		if (same_place(&heir->m, &c->m))
-			break;
-	}
-}
-
 /* Given up while it waited for an earlier copy: its next waits for that one. */
 static bool change_skipped(struct dmu_change *c)
 {
@@ -238,21 +204,58 @@ static bool change_skipped(struct dmu_change *c)
 	return false;
 }
 
+/* The worker goes on with it, by the reference of whoever it was the next of. */
+static void change_drain_later(struct dmu_change *c)
+{
+	spin_lock(&c->space->lock);
+	list_add_tail(&c->queue, &c->space->drains);
+	spin_unlock(&c->space->lock);
+	dmu_space_kick(c->space);
+}
+
+/**
+ * dmu_changes_drain() - the worker's share: go on with those that waited for others
+ * @space: of the key
+ *
+ * Context: the worker.
+ */
+void dmu_changes_drain(struct dmu_space *space)
+{
+	struct dmu_bucket *bucket;
+	struct dmu_change *c;
+
+	while (dmu_list_waits(&space->drains)) {
+		spin_lock_irq(&space->lock);
+		c = list_first_entry_or_null(&space->drains, struct dmu_change,
+					     queue);
+		if (c)
+			list_del_init(&c->queue);
+		spin_unlock_irq(&space->lock);
+		if (!c)
+			return;
+		/* The list's reference is ours. */
+		bucket = c->bucket;
+		spin_lock_irq(&bucket->lock);
+		if (c->state == DMU_CHANGE_DRAIN)
+			change_drain(c);
+		dmu_change_put(c);
+		spin_unlock_irq(&bucket->lock);
+	}
+}
+
 /* Those who wait for this change's copy need do so no longer. */
 static void change_let_next(struct dmu_change *c)
 {
 	struct dmu_change *next = c->next;
 	struct dmu_invalidation *inv, *n;
 
-	change_bequeath(c);
+	dmu_place_bequeath(c);
+	dmu_place_settle(c);
 	if (change_skipped(c))
 		next = NULL;
 	c->next = NULL;
-	if (next) {
-		if (next->state == DMU_CHANGE_DRAIN)
-			change_drain(next);
-		dmu_change_put(next);
-	}
+	if (next)
+		change_drain_later(next);
 	list_for_each_entry_safe(inv, n, &c->invalidations, node) {
 		list_del(&inv->node);
 		if (c->m.flags & DMU_COPY && !c->copied)
@@ -261,6 +264,7 @@ static void change_let_next(struct dmu_change *c)
 	}
 }
 
+/* It waits for a copy slot, or for others, no longer. */
 static void change_leave_queue(struct dmu_change *c)
 {
 	bool queued;
@@ -420,7 +424,7 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		change_release(c);
 		break;
 	case DMU_CHANGE_GONE:
-		if (old == DMU_CHANGE_QUEUED)
+		if (old == DMU_CHANGE_DRAIN || old == DMU_CHANGE_QUEUED)
 			change_leave_queue(c);
 		change_map_again(c);
 		break;
@@ -436,6 +440,8 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
  * @bucket: of the block, locked
  * @block: of the mapped device
  * @detached: only one that has no remap (any more)
+ *
+ * The earlier ones make their copies before it does, if they owe any.
  */
 struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 				      bool detached)
@@ -445,7 +451,7 @@ struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 	lockdep_assert_held(&bucket->lock);
 	hlist_for_each_entry(c, &bucket->changes, node)
 		if (c->m.block == block && change_pending(c) &&
-		    !c->next && !(detached && c->remap))
+		    !(detached && c->remap))
 			return c;
 	return NULL;
 }
@@ -472,7 +478,11 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	c->space = space;
 	c->bucket = bucket;
 	c->m = *m;
+	if (m->flags & DMU_COPY && !(m->flags & DMU_SYNC))
+		c->m.flags |= DMU_PROMISED;
 	c->len = len;
+	c->age = atomic64_inc_return(&space->age);
+	atomic_inc(&space->nr_changes);
 	c->refs = 1;
 	c->state = DMU_CHANGE_DRAIN;
 	c->remap = remap;
@@ -481,11 +491,14 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	bio_list_init(bios);
 	INIT_LIST_HEAD(&c->invalidations);
 	INIT_LIST_HEAD(&c->queue);
+	INIT_LIST_HEAD(&c->owing);
 	INIT_LIST_HEAD(&c->owed);
 	INIT_LIST_HEAD(&c->news);
 	hlist_add_head(&c->node, &bucket->changes);
 	if (remap)
 		remap->change = c;
+	else
+		dmu_place_owe(c);
 	if (m->flags & DMU_SYNC)
 		change_own(c, owner, m->id);
 	if (before) {
@@ -508,8 +521,18 @@ bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m)
 		return false;
 	if (!(m->flags & DMU_COPY))
 		return true;
-	return c->m.flags & DMU_COPY && c->m.src == m->src &&
-	       c->m.src_sector == m->src_sector;
+	return c->m.flags & DMU_COPY && c->m.named == m->src &&
+	       c->m.named_sector == m->src_sector;
+}
+
+/*
+ * The daemon relies on the mapping whether it hears of its I/O or not: the next one
+ * may, too, and the copy is made even though this one should die.
+ */
+static void promise(struct dmu_change *c)
+{
+	if (c->m.flags & DMU_COPY)
+		c->m.flags |= DMU_PROMISED;
 }
 
 /**
@@ -529,6 +552,8 @@ void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
 		change_own(c, peer, m->id);
 		if (!bio_list_empty(&c->held))
 			change_tell(c);
+	} else {
+		promise(c);
 	}
 	if (c->state == DMU_CHANGE_SYNC)
 		change_serve(c, true);
@@ -549,6 +574,7 @@ static void change_detach(struct dmu_change *c)
 	dmu_change_unname(c);
 	spin_unlock(&c->space->lock);
 	c->m.flags &= ~DMU_SYNC;
+	dmu_place_owe(c);
 }
 
 /**
@@ -564,8 +590,9 @@ void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 {
 	bio_list_merge(bios, &c->waiting);
 	bio_list_init(&c->waiting);
+	dmu_place_repeat(m, c);
 	if (c->state == DMU_CHANGE_FAILED)
-		mapping_inherit(m, c);
+		dmu_place_inherit(m, c);
 	if (change_pending(c)) {
 		change_detach(c);
 		return;
@@ -664,12 +691,21 @@ void dmu_change_ack(struct dmu_space *space, u32 id)
 			/* Said early: nothing need be held then. */
 			change_own(c, NULL, 0);
 			c->m.flags &= ~DMU_SYNC;
+			promise(c);
 		}
 	}
 	spin_unlock_irq(&bucket->lock);
 }
 
 /* --- the copy, and I/O that comes back ------------------------------------------------------- */
+
+/* Is there anything that I/O could find, and anyone who says that it is true? */
+static bool can_try_again(const struct dmu_change *c)
+{
+	return c->remap && !(c->m.flags & DMU_NO_SOURCE) &&
+	       (c->owner || !(c->m.flags & DMU_SYNC) ||
+		c->m.flags & DMU_PROMISED);
+}
 
 /**
  * dmu_change_copied() - the copy is over, or the write that stood in for it
@@ -682,11 +718,10 @@ void dmu_change_copied(struct dmu_change *c, bool ok)
 		change_settle(c);
 		return;
 	}
-	if (c->remap && !(c->m.flags & DMU_SYNC && !c->owner)) {
+	if (can_try_again(c)) {
 		dmu_change_enter(c, DMU_CHANGE_FAILED);
 		return;
 	}
-	/* Nothing is left that could try again. */
 	dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
 	dmu_change_forget(c);
 }

@@ -526,16 +526,22 @@ static int get_status(struct dmu_file *file, u32 id, const void *payload)
 	return 0;
 }
 
-/* What a daemon may send, by type. */
+/*
+ * What a daemon may send, by type. What needs memory that it cannot do without is
+ * not got between dmu_peer_begin() and dmu_peer_end(): a daemon that waits there for
+ * memory would hold up one that dies, which would hold up all others, and that memory
+ * may be had only when one of them has answered.
+ */
 static const struct {
 	u32 len;
 	int (*get)(struct dmu_file *file, u32 id, const void *payload);
+	bool apart;
 } messages[] = {
 	[DM_USERSPACE_GET_VERSION] = {
-		sizeof(struct dmu_msg_version), get_version
+		sizeof(struct dmu_msg_version), get_version, true
 	},
 	[DM_USERSPACE_EXTENSIONS] = {
-		sizeof(struct dmu_msg_extensions), get_extensions
+		sizeof(struct dmu_msg_extensions), get_extensions, true
 	},
 	[DM_USERSPACE_MAP_BLOCK_RESP] = {
 		sizeof(struct dmu_msg_map_response), get_map_response
@@ -547,7 +553,7 @@ static const struct {
 		sizeof(struct dmu_msg_map_response), get_map_failed
 	},
 	[DM_USERSPACE_MAP_INVALIDATE] = {
-		sizeof(struct dmu_msg_invalidate_map), get_invalidate
+		sizeof(struct dmu_msg_invalidate_map), get_invalidate, true
 	},
 	[DM_USERSPACE_STATUS] = {
 		sizeof(struct dmu_msg_status), get_status
@@ -574,8 +580,12 @@ static ssize_t get_message(struct dmu_file *file, const u8 *in, size_t len)
 		return 0;
 	if (dmu_peer_gone(file->peer))
 		return -ENODEV;
+	if (messages[header.msg_type].apart)
+		dmu_peer_end(file->peer);
 	r = messages[header.msg_type].get(file, header.id,
 					  in + sizeof(header));
+	if (messages[header.msg_type].apart)
+		dmu_peer_begin(file->peer);
 	return r ?: sizeof(header) + header.payload_len;
 }
 
@@ -643,6 +653,7 @@ static int dmu_open(struct inode *inode, struct file *filp)
 					     cdev);
 	struct dmu_file *file;
 	struct dmu_peer *peer;
+	unsigned int noio;
 
 	/* The opener's authority counts; who writes later is not asked. */
 	if (!capable(CAP_SYS_ADMIN))
@@ -650,9 +661,12 @@ static int dmu_open(struct inode *inode, struct file *filp)
 	file = kvzalloc(sizeof(*file), GFP_KERNEL);
 	if (!file)
 		return -ENOMEM;
+	/* Whoever waits for this lock may serve what memory is written to. */
+	noio = memalloc_noio_save();
 	mutex_lock(&nodes_lock);
 	peer = node->space ? dmu_peer_open(node->space) : ERR_PTR(-ENODEV);
 	mutex_unlock(&nodes_lock);
+	memalloc_noio_restore(noio);
 	if (IS_ERR(peer)) {
 		kvfree(file);
 		return PTR_ERR(peer);
@@ -685,7 +699,6 @@ static const struct file_operations dmu_fops = {
 	.read = dmu_read,
 	.write = dmu_write,
 	.poll = dmu_poll,
-	.llseek = noop_llseek,
 };
 
 /* --- the node -------------------------------------------------------------------- */
@@ -711,6 +724,14 @@ static void node_release(struct device *dev)
 	kfree(node);
 }
 
+/* Nobody can open it any more; who has it open has a reference to the space. */
+static void node_forget_space(struct dmu_node *node)
+{
+	mutex_lock(&nodes_lock);
+	node->space = NULL;
+	mutex_unlock(&nodes_lock);
+}
+
 static int node_open(struct dmu_space *space)
 {
 	struct dmu_node *node = kzalloc(sizeof(*node), GFP_KERNEL);
@@ -734,6 +755,7 @@ static int node_open(struct dmu_space *space)
 	if (!r)
 		r = cdev_device_add(&node->cdev, &node->dev);
 	if (r) {
+		node_forget_space(node);
 		put_device(&node->dev);
 		return r;
 	}
@@ -745,9 +767,7 @@ static void node_close(struct dmu_space *space)
 {
 	struct dmu_node *node = space->transport;
 
-	mutex_lock(&nodes_lock);
-	node->space = NULL;
-	mutex_unlock(&nodes_lock);
+	node_forget_space(node);
 	cdev_device_del(&node->cdev, &node->dev);
 	put_device(&node->dev);
 }

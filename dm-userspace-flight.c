@@ -158,9 +158,8 @@ bool dmu_flight_wait(struct dmu_flight *flight, struct dmu_wait *wait)
  * @flight: of one direction
  *
  * Context: the worker; may sleep. Calls the waiters' functions.
- * Return: whether there was something to do.
  */
-bool dmu_flight_run(struct dmu_flight *flight)
+void dmu_flight_run(struct dmu_flight *flight)
 {
 	struct dmu_wait *wait, *next;
 	struct dmu_epoch *old;
@@ -168,7 +167,7 @@ bool dmu_flight_run(struct dmu_flight *flight)
 
 	/* Pairs with epoch_drained(): the I/O counted there is over. */
 	if (!smp_load_acquire(&flight->drained))
-		return false;
+		return;
 
 	old = other_epoch(flight);
 	percpu_ref_reinit(&old->ref);
@@ -193,5 +192,4 @@ bool dmu_flight_run(struct dmu_flight *flight)
 		flight_turn(flight);
 	spin_unlock_irq(&flight->lock);
 	wake_up(&flight->idle);
-	return true;
 }

@@ -16,7 +16,7 @@ struct dmu_space;
 
 /**
  * struct dmu_epoch - a set of I/O that entered flight together
- * @ref: one for each I/O, plus one while the epoch is current
+ * @ref: one for each I/O, plus one while the epoch does not drain
  * @seq: its number; fixed while it is current or drains
  * @flight: the flight it belongs to
  */
@@ -70,7 +70,7 @@ void dmu_flight_exit(struct dmu_flight *flight);
 u64 dmu_flight_stamp(struct dmu_flight *flight);
 bool dmu_flight_passed(struct dmu_flight *flight, u64 seq);
 bool dmu_flight_wait(struct dmu_flight *flight, struct dmu_wait *wait);
-bool dmu_flight_run(struct dmu_flight *flight);
+void dmu_flight_run(struct dmu_flight *flight);
 
 /**
  * dmu_flight_enter() - count an I/O until dmu_flight_leave()

@@ -270,11 +270,6 @@ static int map_by_remap(struct dmu_space *space, struct dmu_remap *remap,
 	return DM_MAPIO_SUBMITTED;
 }
 
-static bool remap_asked_again(const struct dmu_remap *remap)
-{
-	return remap->change && remap->change->state == DMU_CHANGE_ASK;
-}
-
 /* DM_MAPIO_*, or -EAGAIN for a bio that must not wait. Context: bucket lock. */
 static int map_locked(struct dmu_target *target, struct dmu_bucket *bucket,
 		      struct bio *bio)
@@ -288,7 +283,7 @@ static int map_locked(struct dmu_target *target, struct dmu_bucket *bucket,
 	if (dmu_target_returns(target))
 		return DM_MAPIO_REQUEUE;
 	remap = dmu_remap_find(bucket, block);
-	again = remap && remap_asked_again(remap);
+	again = remap && dmu_remap_asked_again(remap);
 	if (remap && !again && (!write || remap->flags & DMU_WR))
 		return map_by_remap(space, remap, block, bio);
 	if (bio_op(bio) == REQ_OP_DISCARD) {
@@ -345,6 +340,28 @@ static noinline int map_miss(struct dmu_target *target, struct bio *bio)
 	return r;
 }
 
+/* Is there a place that a block's discard could go to, now or soon? */
+static bool discard_goes_on(struct dmu_space *space, u64 block)
+{
+	struct dmu_remap *remap = dmu_remap_lookup(space, block);
+	struct dmu_bucket *bucket;
+	unsigned long irq;
+	u8 flags = DMU_READY;
+
+	if (remap) {
+		flags = READ_ONCE(remap->flags);
+	} else {
+		/* It may be on its way to another chain. */
+		bucket = dmu_bucket_of(space, block);
+		spin_lock_irqsave(&bucket->lock, irq);
+		remap = dmu_remap_find(bucket, block);
+		if (remap)
+			flags = remap->flags;
+		spin_unlock_irqrestore(&bucket->lock, irq);
+	}
+	return (flags & (DMU_READY | DMU_WR)) != DMU_READY;
+}
+
 /* Discards of blocks that nothing may be written to are over at once. */
 static unsigned int discard_nothing(struct dmu_space *space, struct bio *bio)
 {
@@ -352,13 +369,9 @@ static unsigned int discard_nothing(struct dmu_space *space, struct bio *bio)
 	sector_t sector = bio->bi_iter.bi_sector;
 	u64 block = sector >> space->block_shift;
 	unsigned int done = 0;
-	u8 flags;
 
 	while (done < bio_sectors(bio)) {
-		struct dmu_remap *remap = dmu_remap_lookup(space, block++);
-
-		flags = remap ? READ_ONCE(remap->flags) : DMU_READY;
-		if ((flags & (DMU_READY | DMU_WR)) != DMU_READY)
+		if (discard_goes_on(space, block++))
 			return done;
 		done += mask + 1 - (sector & mask);
 		sector &= ~mask;

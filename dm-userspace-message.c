@@ -76,7 +76,7 @@ static int message_max_remaps(struct dmu_target *target, const char *arg)
 		return -EINVAL;
 	}
 	WRITE_ONCE(space->max_remaps, max);
-	dmu_remaps_trim(space);
+	dmu_remaps_trim(space, true);
 	return 0;
 }
 
@@ -115,7 +115,7 @@ int dmu_message(struct dm_target *ti, unsigned int argc, char **argv,
 		if (strcmp(argv[0], messages[i].word))
 			continue;
 		if (argc - 1 == messages[i].args)
-			return messages[i].fn(target, argv[1]);
+			return messages[i].fn(target, argc > 1 ? argv[1] : NULL);
 		DMERR("%s: message %s takes %u argument(s)", key, argv[0],
 		      messages[i].args);
 		return -EINVAL;

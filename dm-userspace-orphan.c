@@ -4,13 +4,20 @@
  */
 #include "dm-user.h"
 
+/* The next daemon may rely on the copy: it is made, and then that one is asked. */
+static bool is_promised(const struct dmu_change *c)
+{
+	return c->m.flags & DMU_PROMISED && !c->copied;
+}
+
 static void change_orphan(struct dmu_change *c)
 {
 	switch (c->state) {
 	case DMU_CHANGE_DRAIN:
 	case DMU_CHANGE_QUEUED:
 	case DMU_CHANGE_FAILED:
-		dmu_change_forget(c);
+		if (!is_promised(c))
+			dmu_change_forget(c);
 		break;
 	case DMU_CHANGE_SYNC:
 		if (c->remap && (c->inflight || !bio_list_empty(&c->held)))
@@ -59,12 +66,38 @@ void dmu_changes_orphan(struct dmu_peer *peer)
 	}
 }
 
+/* Does it come to nothing without the device? 0 stands for all of them. */
+static bool needs_device(const struct dmu_change *c, dev_t dev)
+{
+	return !dev || c->m.dst == dev ||
+	       (c->m.flags & DMU_COPY && !c->copied && c->m.src == dev);
+}
+
+/* I/O that is held for it keeps waiting for its ack. */
+static bool can_be_forgotten(struct dmu_change *c, dev_t dev)
+{
+	switch (c->state) {
+	case DMU_CHANGE_DRAIN:
+	case DMU_CHANGE_QUEUED:
+	case DMU_CHANGE_FAILED:
+		return needs_device(c, dev);
+	case DMU_CHANGE_COPYING:
+		/* A write stands in, by a table that has the destination only. */
+		if (dev && c->m.src == dev)
+			c->m.flags |= DMU_NO_SOURCE;
+		return false;
+	case DMU_CHANGE_SYNC:
+		return c->remap && needs_device(c, dev);
+	default:
+		return false;
+	}
+}
+
 /**
  * dmu_changes_purge() - give up what has to do with a device that has gone
  * @bucket: locked
- * @dev: no table of the key names it, so that no copy on it is under way
- *
- * I/O that is held for it keeps waiting for its ack.
+ * @dev: no table of the key names it, so that no copy on it is under way; 0: there
+ *	is no table, and no I/O
  */
 void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
 {
@@ -74,19 +107,35 @@ void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
 	do {
 		again = false;
 		hlist_for_each_entry(c, &bucket->changes, node) {
-			if (c->state >= DMU_CHANGE_ASK ||
-			    c->state == DMU_CHANGE_COPYING ||
-			    (c->state == DMU_CHANGE_SYNC && !c->remap))
-				continue;
-			if (c->m.dst != dev &&
-			    !(c->m.flags & DMU_COPY && !c->copied &&
-			      c->m.src == dev))
+			if (!can_be_forgotten(c, dev))
 				continue;
 			dmu_change_forget(c);
 			again = true; /* the list may have changed at will */
 			break;
 		}
 	} while (again);
+}
+
+/**
+ * dmu_changes_end() - the last table has gone: no copy will be made any more
+ * @space: of the key
+ *
+ * Invalidations that wait for one hold the space.
+ *
+ * Context: may sleep.
+ */
+void dmu_changes_end(struct dmu_space *space)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		struct dmu_bucket *bucket = &space->buckets[i];
+
+		spin_lock_irq(&bucket->lock);
+		dmu_changes_purge(bucket, 0);
+		spin_unlock_irq(&bucket->lock);
+		cond_resched();
+	}
 }
 
 /**

@@ -4,7 +4,7 @@
  * into these calls and back; it never sees a bio, and these never see a file.
  *
  * A transport lets one caller at a time take events of a peer, and brackets
- * what it passes on with dmu_peer_begin() and dmu_peer_end().
+ * answers that it passes on with dmu_peer_begin() and dmu_peer_end().
  */
 #include "dm-userspace-trace.h"
 #include <linux/sched/signal.h>
@@ -649,7 +649,7 @@ void dmu_peer_fail(struct dmu_peer *peer, u32 id)
  * @block: of the mapped device
  * @id: by which it will be told that it may
  *
- * Context: as dmu_peer_map(); may sleep for memory.
+ * Context: not between dmu_peer_begin() and dmu_peer_end(); may sleep for memory.
  * Return: 0; -ERANGE for a block that no table of the key has; -ENODEV where
  * the last table is about to be gone.
  */
@@ -659,21 +659,25 @@ int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
 	sector_t len;
 	int r;
 
-	r = dmu_space_check_block(peer->space, block, &len);
-	if (r)
-		return r;
 	/*
 	 * A few bytes, and the protocol knows no way to refuse; whoever asks and
 	 * never reads pays for it.
 	 */
 	inv = kzalloc(sizeof(*inv), GFP_NOIO | __GFP_NOFAIL | __GFP_ACCOUNT);
-	kref_get(&peer->refs);
 	inv->peer = peer;
 	inv->bucket = dmu_bucket_of(peer->space, block);
 	inv->block = block;
 	inv->id = id;
-	dmu_invalidate(inv);
-	return 0;
+	dmu_peer_begin(peer);
+	r = dmu_space_check_block(peer->space, block, &len);
+	if (r) {
+		kfree(inv);
+	} else {
+		kref_get(&peer->refs);
+		dmu_invalidate(inv);
+	}
+	dmu_peer_end(peer);
+	return r;
 }
 
 /**
@@ -717,7 +721,7 @@ void dmu_peer_sync_done(struct dmu_peer *peer, u32 id)
  * @peer: its connection
  * @wants: DMU_WANTS_*
  *
- * Context: as dmu_peer_map(); does not sleep.
+ * Context: may be anywhere; does not sleep.
  */
 void dmu_peer_want(struct dmu_peer *peer, unsigned int wants)
 {

@@ -261,7 +261,10 @@ static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
 static void free_unhashed(struct dmu_space *space, struct dmu_remap *remap)
 {
 	*space_of_unhashed(remap) = space;
-	call_rcu(&remap->rcu, remap_free_rcu);
+	if (dmu_list_waits(&space->starved))
+		call_rcu_hurry(&remap->rcu, remap_free_rcu);
+	else
+		call_rcu(&remap->rcu, remap_free_rcu);
 }
 
 /**
@@ -418,17 +421,6 @@ unsigned long dmu_remaps_blocks(struct dmu_space *space)
 	return nr;
 }
 
-/*
- * An idle remap is ready, and no daemon is asked about its block: an answer
- * which comes late must find the younger remap that it is not to replace.
- */
-static bool remap_idle(struct dmu_bucket *bucket, struct dmu_remap *remap)
-{
-	return remap->flags & DMU_READY &&
-	       !dmu_request_known(bucket, remap->block,
-				  1ULL << remap->run_bits);
-}
-
 static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 			 dev_t dev)
 {
@@ -466,6 +458,78 @@ void dmu_remaps_purge(struct dmu_space *space, dev_t dev)
 	}
 }
 
+/*
+ * May it be recycled? An idle remap is ready, and no daemon is asked about its
+ * block: an answer which comes late must find the younger remap that it is not to
+ * replace. Not, for once, one that was used since the hand last came by.
+ */
+static bool remap_idle(struct dmu_remap *remap, bool all)
+{
+	u8 recent = READ_ONCE(remap->recent);
+
+	if (!(remap->flags & DMU_READY) || recent == DMU_ASKED_ABOUT)
+		return false;
+	if (!all && recent) {
+		WRITE_ONCE(remap->recent, 0);
+		return false;
+	}
+	return true;
+}
+
+/* A whole remap, or the blocks of it that go. */
+static void forget_part(struct dmu_space *space, struct dmu_bucket *bucket,
+			struct dmu_remap *remap, u64 first, u64 last)
+{
+	u64 block = max(first, remap->block);
+	u64 end = remap->block + (1ULL << remap->run_bits) - 1;
+
+	if (block == remap->block && end <= last && !remap->change) {
+		trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
+		remap_leave_whole(space, bucket, remap);
+		return;
+	}
+	for (; block <= min(last, end); block++)
+		dmu_unmap(space, bucket, block);
+}
+
+static void forget_in_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
+			     u64 first, u64 last)
+{
+	struct dmu_chains *chains;
+	struct hlist_node *next;
+	struct dmu_remap *remap;
+	unsigned int i;
+
+	spin_lock_irq(&bucket->lock);
+	chains = chains_of(bucket);
+	for (i = 0; i < 1U << chain_bits(chains); i++)
+		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
+			if (remap->block <= last &&
+			    remap->block + (1ULL << remap->run_bits) > first)
+				forget_part(space, bucket, remap, first, last);
+	spin_unlock_irq(&bucket->lock);
+}
+
+/**
+ * dmu_remaps_forget() - forget where blocks live
+ * @space: of the key
+ * @first: of the mapped device
+ * @last: likewise; that one, too
+ *
+ * What is under way for them is as after an invalidation.
+ *
+ * Context: may sleep.
+ */
+void dmu_remaps_forget(struct dmu_space *space, u64 first, u64 last)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS; i++) {
+		forget_in_bucket(space, &space->buckets[i], first, last);
+		cond_resched();
+	}
+}
+
 static unsigned long recycle_bucket(struct dmu_space *space,
 				    struct dmu_bucket *bucket,
 				    unsigned long nr, bool all)
@@ -477,15 +541,12 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 	unsigned int i;
 
 	spin_lock_irq(&bucket->lock);
+	dmu_requests_mark(bucket, DMU_ASKED_ABOUT);
 	chains = chains_of(bucket);
 	for (i = 0; i < 1U << chain_bits(chains) && done < nr; i++) {
 		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node) {
-			if (!remap_idle(bucket, remap))
+			if (!remap_idle(remap, all))
 				continue;
-			if (!all && READ_ONCE(remap->recent)) {
-				WRITE_ONCE(remap->recent, 0);
-				continue;
-			}
 			bucket->recycled = max(bucket->recycled, remap->stamp);
 			trace_dmu_remap_evicted(space, remap->block,
 						dmu_remap_id(remap));
@@ -495,6 +556,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 				break;
 		}
 	}
+	dmu_requests_mark(bucket, 1);
 	spin_unlock_irq(&bucket->lock);
 	this_cpu_add(space->counters->evictions, blocks);
 	return done;
@@ -560,19 +622,23 @@ static unsigned long remaps_too_many(struct dmu_space *space)
 /**
  * dmu_remaps_trim() - recycle what is more than the administrator allows
  * @space: of the key
+ * @wait: for whoever is at it; else leave it to that one
  *
  * Two at a time would each take what is too much.
  *
  * Context: may sleep.
  */
-void dmu_remaps_trim(struct dmu_space *space)
+void dmu_remaps_trim(struct dmu_space *space, bool wait)
 {
 	unsigned int turns = 2 * DMU_BUCKETS;
 	unsigned long nr;
 
 	if (!remaps_too_many(space))
 		return;
-	mutex_lock(&space->trimming);
+	if (wait)
+		mutex_lock(&space->trimming);
+	else if (!mutex_trylock(&space->trimming))
+		return;
 	while (turns-- && (nr = remaps_too_many(space))) {
 		recycle_next(space, nr);
 		cond_resched();
@@ -619,13 +685,13 @@ void dmu_shrink_stop(struct dmu_space *space)
 	dmu_shrinker_stop(&space->shrinker);
 }
 
-static struct dmu_chains *chains_alloc(unsigned int bits)
+static struct dmu_chains *chains_alloc(unsigned int bits, gfp_t gfp)
 {
 	struct hlist_head *heads;
 
 	BUILD_BUG_ON((sizeof(*heads) << DMU_MIN_CHAIN_BITS) <= CHAIN_BITS_MASK);
 	BUILD_BUG_ON(DMU_MAX_CHAIN_BITS > CHAIN_BITS_MASK);
-	heads = kvcalloc(1UL << bits, sizeof(*heads), GFP_NOIO);
+	heads = kvcalloc(1UL << bits, sizeof(*heads), gfp);
 	if (!heads)
 		return NULL;
 	WARN_ON_ONCE((unsigned long)heads & CHAIN_BITS_MASK);
@@ -641,7 +707,9 @@ static void grow_bucket(struct dmu_bucket *bucket)
 
 	/* Only the worker replaces chains. */
 	old = rcu_dereference_raw(bucket->chains);
-	new = chains_alloc(chain_bits(old) + 1);
+	/* I/O that would free memory may be waiting for this worker. */
+	new = chains_alloc(chain_bits(old) + 1,
+			   GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	spin_lock_irq(&bucket->lock);
 	/* Without memory the chains stay long, until the next remap comes. */
 	WRITE_ONCE(bucket->crowded, false);
@@ -700,7 +768,7 @@ static int buckets_alloc(struct dmu_space *space)
 		return -ENOMEM;
 	for (i = 0; i < DMU_BUCKETS; i++) {
 		spin_lock_init(&space->buckets[i].lock);
-		chains = chains_alloc(DMU_MIN_CHAIN_BITS);
+		chains = chains_alloc(DMU_MIN_CHAIN_BITS, GFP_KERNEL);
 		if (!chains) {
 			buckets_free(space);
 			return -ENOMEM;

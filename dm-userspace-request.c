@@ -215,6 +215,26 @@ bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks)
 	return false;
 }
 
+/**
+ * dmu_requests_mark() - mark the remaps of blocks that a daemon is asked for
+ * @bucket: locked
+ * @recent: for remap->recent
+ */
+void dmu_requests_mark(struct dmu_bucket *bucket, u8 recent)
+{
+	struct dmu_request *request;
+	struct dmu_remap *remap;
+
+	lockdep_assert_held(&bucket->lock);
+	hlist_for_each_entry(request, &bucket->requests, node) {
+		if (READ_ONCE(request->state) == DMU_REQUEST_STARVED)
+			continue;
+		remap = dmu_remap_find(bucket, request->block);
+		if (remap)
+			WRITE_ONCE(remap->recent, recent);
+	}
+}
+
 /* A request that a bio can join; one that nobody has read can still change. */
 static struct dmu_request *request_join(struct dmu_space *space,
 					struct dmu_bucket *bucket, u64 block,
@@ -376,6 +396,8 @@ void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
 
 /* --- memory ---------------------------------------------------------------- */
 
+#define DMU_MAX_RECYCLED 64U /* at a time, for those who starve */
+
 /* Give the oldest starved request what it needs. False where there is none. */
 static bool fund_one(struct dmu_space *space, struct dmu_remap **remap,
 		     struct dmu_change **change)
@@ -417,7 +439,8 @@ void dmu_requests_fund(struct dmu_space *space)
 		if (!remap)
 			remap = dmu_remap_alloc(space, true);
 		if (!remap)
-			dmu_remaps_recycle(space, 1);
+			dmu_remaps_recycle(space, clamp(READ_ONCE(space->nr_starved),
+							1U, DMU_MAX_RECYCLED));
 		if (!remap || !change || !fund_one(space, &remap, &change))
 			break;
 		woke = true;
@@ -429,6 +452,9 @@ void dmu_requests_fund(struct dmu_space *space)
 		mempool_free(change, &space->change_pool);
 	if (woke)
 		dmu_space_wake(space);
+	/* Nobody says when the allocator has some again. */
+	if (dmu_list_waits(&space->starved) && room_for_request(space))
+		dmu_requests_tick(space);
 }
 
 /* --- a daemon's end, and a table's ------------------------------------------ */
@@ -717,6 +743,7 @@ void dmu_expiry_work(struct work_struct *work)
 	struct dmu_space *space = container_of(to_delayed_work(work),
 					       struct dmu_space, expiry);
 
+	dmu_space_relieve(space);
 	dmu_requests_expire(space);
 	if ((READ_ONCE(space->nr_unread) || READ_ONCE(space->nr_sent)) &&
 	    space_hurries(space))

@@ -14,7 +14,7 @@
 struct dmu_space;
 struct dmu_peer;
 
-/* struct dmu_mapping.flags and dmu_remap.flags; values are our own. */
+/* struct dmu_mapping.flags and, those of 8 bits, dmu_remap.flags; our own values. */
 #define DMU_WR		BIT(0) /* writes may use it */
 #define DMU_COPY	BIT(1) /* copy from src first */
 #define DMU_TEMPORARY	BIT(2) /* serves the I/O waiting now */
@@ -23,6 +23,8 @@ struct dmu_peer;
 #define DMU_READY	BIT(5) /* remap only: a hit may use it */
 #define DMU_WROTE	BIT(6) /* remap only: a write went to it without WR */
 #define DMU_PUSHED	BIT(7) /* remap only: nobody had asked for it */
+#define DMU_PROMISED	BIT(8) /* change only: the copy outlives its daemon */
+#define DMU_NO_SOURCE	BIT(9) /* change only: it cannot be copied again */
 
 /**
  * struct dmu_mapping - a daemon's answer
@@ -34,6 +36,8 @@ struct dmu_peer;
  * @src: with DMU_COPY: device to copy from; 0: it is filled with zeroes
  * @id: id of the request answered, or 0
  * @flags: DMU_RD, DMU_WR, DMU_COPY, DMU_TEMPORARY, DMU_SYNC
+ * @named: the core's own: @src as the daemon named it
+ * @named_sector: likewise
  */
 struct dmu_mapping {
 	u64 block;
@@ -42,7 +46,9 @@ struct dmu_mapping {
 	dev_t dst;
 	dev_t src;
 	u32 id;
-	u8 flags;
+	u16 flags;
+	dev_t named;
+	sector_t named_sector;
 };
 
 enum dmu_event_type {

@@ -6,6 +6,7 @@
  */
 #include "dm-user.h"
 #include <linux/poll.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 
 DECLARE_DM_KCOPYD_THROTTLE_WITH_MODULE_PARM(copy_throttle,
@@ -53,6 +54,15 @@ void dmu_space_kick(struct dmu_space *space)
 	queue_work(space->wq, &space->work);
 }
 
+/*
+ * All of them, be they exclusive: what there is may be for one of them only, and
+ * only the peers know for which.
+ */
+static void wake_readers(struct dmu_space *space, __poll_t events)
+{
+	__wake_up(&space->readers, TASK_INTERRUPTIBLE, 0, poll_to_key(events));
+}
+
 /**
  * dmu_space_wake() - there is something to tell a daemon
  * @space: of the key
@@ -62,7 +72,7 @@ void dmu_space_kick(struct dmu_space *space)
 void dmu_space_wake(struct dmu_space *space)
 {
 	if (wq_has_sleeper(&space->readers))
-		wake_up_interruptible_poll(&space->readers, EPOLLIN);
+		wake_readers(space, EPOLLIN | EPOLLRDNORM);
 }
 
 static void work_add(struct dmu_space *space, struct bio_list *to,
@@ -212,21 +222,28 @@ static void work_bios(struct dmu_space *space)
 	}
 }
 
+/* I/O waits for this one: nothing that it calls may wait for I/O. */
 static void space_work(struct work_struct *work)
 {
 	struct dmu_space *space = container_of(work, struct dmu_space, work);
+	unsigned int noio = memalloc_noio_save();
 
 	dmu_flight_run(&space->flight[WRITE]);
 	dmu_flight_run(&space->flight[READ]);
-	dmu_remaps_grow(space);
-	dmu_remaps_trim(space);
-	dmu_requests_fund(space);
+	dmu_changes_drain(space);
 	work_bios(space);
+	dmu_requests_fund(space);
+	dmu_remaps_trim(space, false);
+	dmu_remaps_grow(space);
+	memalloc_noio_restore(noio);
 }
 
 static void space_copy_work(struct work_struct *work)
 {
+	unsigned int noio = memalloc_noio_save();
+
 	dmu_copies_start(container_of(work, struct dmu_space, copy_work));
+	memalloc_noio_restore(noio);
 }
 
 /* --- a space's life -------------------------------------------------------------- */
@@ -250,6 +267,8 @@ static void space_release_work(struct work_struct *work)
 	cancel_delayed_work_sync(&space->gather);
 	dmu_flight_exit(&space->flight[WRITE]);
 	dmu_flight_exit(&space->flight[READ]);
+	/* Whoever said that an epoch has drained may be about to kick the worker. */
+	rcu_barrier();
 	dmu_buffers_exit(space);
 	destroy_workqueue(space->wq);
 	dm_kcopyd_client_destroy(space->kcopyd);
@@ -288,6 +307,9 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	INIT_LIST_HEAD(&space->starved);
 	INIT_LIST_HEAD(&space->unread);
 	INIT_LIST_HEAD(&space->copies);
+	INIT_LIST_HEAD(&space->owing);
+	INIT_LIST_HEAD(&space->barred);
+	INIT_LIST_HEAD(&space->drains);
 	INIT_LIST_HEAD(&space->discards);
 	INIT_LIST_HEAD(&space->peers);
 	INIT_LIST_HEAD(&space->targets);
@@ -316,6 +338,7 @@ static struct dmu_space *space_alloc(const char *key, unsigned int block_shift)
 	return NULL;
 }
 
+/* All but its place in the list, and what daemons connect to. */
 static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 {
 	struct dmu_space *space = space_alloc(key, block_shift);
@@ -346,14 +369,8 @@ static struct dmu_space *space_make(const char *key, unsigned int block_shift)
 	r = dmu_shrink_start(space);
 	if (r)
 		goto bad_shrinker;
-	r = dmu_transport->open(space);
-	if (r)
-		goto bad_transport;
-	list_add(&space->node, &dmu_spaces);
 	return space;
 
-bad_transport:
-	dmu_shrink_stop(space);
 bad_shrinker:
 	dmu_flight_exit(&space->flight[WRITE]);
 bad_writes:
@@ -381,6 +398,49 @@ static struct dmu_space *space_find(const char *key)
 	return NULL;
 }
 
+/* Those who are here learn that it is over. */
+static void space_gone(struct dmu_space *space)
+{
+	spin_lock_irq(&space->lock);
+	WRITE_ONCE(space->gone, true);
+	spin_unlock_irq(&space->lock);
+	wake_readers(space, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
+}
+
+static void target_list(struct dmu_target *target, struct dmu_space *space)
+{
+	target->space = space;
+	spin_lock_irq(&space->targets_lock);
+	list_add_tail(&target->node, &space->targets);
+	spin_unlock_irq(&space->targets_lock);
+}
+
+/*
+ * A daemon may come as soon as there is something to connect to, and finds the target
+ * then. It may have come even where that cannot be made after all.
+ */
+static int space_begin(struct dmu_target *target, const char *key,
+		       unsigned int block_shift)
+{
+	struct dmu_space *space = space_make(key, block_shift);
+	int r;
+
+	if (IS_ERR(space))
+		return PTR_ERR(space);
+	target_list(target, space);
+	r = dmu_transport->open(space);
+	if (!r) {
+		list_add(&space->node, &dmu_spaces);
+		return 0;
+	}
+	spin_lock_irq(&space->targets_lock);
+	list_del(&target->node);
+	spin_unlock_irq(&space->targets_lock);
+	space_gone(space);
+	dmu_space_put(space);
+	return r;
+}
+
 /**
  * dmu_space_join() - let a target share the space of its key
  * @target: all but space and node is set; in the space after this
@@ -394,27 +454,33 @@ int dmu_space_join(struct dmu_target *target, const char *key,
 		   unsigned int block_shift)
 {
 	struct dmu_space *space;
+	unsigned int noio;
 	int r = 0;
 
+	/* Whoever waits for this lock may have to remove what memory waits for. */
+	noio = memalloc_noio_save();
 	mutex_lock(&dmu_spaces_lock);
 	space = space_find(key);
-	if (!space)
-		space = space_make(key, block_shift);
-	else if (space->block_shift != block_shift)
-		space = ERR_PTR(-EEXIST);
-	else
+	if (!space) {
+		r = space_begin(target, key, block_shift);
+	} else if (space->block_shift != block_shift) {
+		r = -EEXIST;
+	} else {
 		kref_get(&space->refs);
-	if (IS_ERR(space)) {
-		r = PTR_ERR(space);
-		goto out;
+		target_list(target, space);
 	}
-	target->space = space;
-	spin_lock_irq(&space->targets_lock);
-	list_add_tail(&target->node, &space->targets);
-	spin_unlock_irq(&space->targets_lock);
-out:
 	mutex_unlock(&dmu_spaces_lock);
+	memalloc_noio_restore(noio);
 	return r;
+}
+
+/* Nor does anybody come any more. */
+static void space_end(struct dmu_space *space)
+{
+	list_del(&space->node);
+	space_gone(space);
+	dmu_transport->close(space);
+	dmu_changes_end(space);
 }
 
 static bool device_used(struct dmu_space *space, dev_t devt)
@@ -427,16 +493,6 @@ static bool device_used(struct dmu_space *space, dev_t devt)
 	return false;
 }
 
-/* No new daemon comes; those that are here learn that it is over. */
-static void space_end(struct dmu_space *space)
-{
-	list_del(&space->node);
-	spin_lock_irq(&space->lock);
-	WRITE_ONCE(space->gone, true);
-	spin_unlock_irq(&space->lock);
-	dmu_transport->close(space);
-	wake_up_interruptible_poll(&space->readers, EPOLLIN | EPOLLHUP);
-}
 
 /* It is to be asked for again. Context: space->answers, for writing. */
 static void forget_block(struct dmu_space *space, u64 block)
@@ -478,6 +534,64 @@ static void forget_short_end(struct dmu_target *target)
 		forget_block(space, end >> space->block_shift);
 }
 
+/*
+ * Of the sectors from @from on, up to @to: where do those end that some line has, or
+ * that none has? @*has says which.
+ */
+static sector_t next_edge(struct dmu_space *space, sector_t from, sector_t to,
+			  bool *has)
+{
+	struct dmu_target *target;
+	sector_t edge = to, end = from;
+
+	lockdep_assert_held(&space->targets_lock);
+	list_for_each_entry(target, &space->targets, node) {
+		sector_t begin = target->ti->begin;
+
+		if (begin <= from)
+			end = max(end, begin + target->ti->len);
+		else
+			edge = min(edge, begin);
+	}
+	*has = end > from;
+	return *has ? min(end, to) : edge;
+}
+
+/*
+ * Blocks that no line has any more: a daemon cannot name them, to invalidate them,
+ * and may use their places for others, before they come back.
+ */
+static void forget_uncovered(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	sector_t mask = dmu_block_sectors(space) - 1;
+	sector_t from = target->ti->begin, to = from + target->ti->len, edge;
+	bool has;
+
+	for (; from < to; from = edge) {
+		spin_lock_irq(&space->targets_lock);
+		edge = next_edge(space, from, to, &has);
+		spin_unlock_irq(&space->targets_lock);
+		/* One that begins in a line is that line's. */
+		if (!has && ((from + mask) & ~mask) < edge)
+			dmu_remaps_forget(space,
+					  (from + mask) >> space->block_shift,
+					  (edge - 1) >> space->block_shift);
+	}
+}
+
+/* What no table has any more is forgotten: devices, and blocks. */
+static void forget_rest(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	unsigned int i;
+
+	for (i = 0; i < target->nr_devices; i++)
+		if (!device_used(space, target->devices[i].devt))
+			dmu_remaps_purge(space, target->devices[i].devt);
+	forget_uncovered(target);
+}
+
 /**
  * dmu_space_leave() - a target goes
  * @target: has no I/O and no copies; its devices are still open
@@ -487,7 +601,6 @@ static void forget_short_end(struct dmu_target *target)
 void dmu_space_leave(struct dmu_target *target)
 {
 	struct dmu_space *space = target->space;
-	unsigned int i;
 	bool last;
 
 	mutex_lock(&dmu_spaces_lock);
@@ -502,10 +615,7 @@ void dmu_space_leave(struct dmu_target *target)
 	if (last)
 		space_end(space);
 	else
-		for (i = 0; i < target->nr_devices; i++)
-			if (!device_used(space, target->devices[i].devt))
-				dmu_remaps_purge(space,
-						 target->devices[i].devt);
+		forget_rest(target);
 	mutex_unlock(&dmu_spaces_lock);
 	dmu_space_put(space);
 }

@@ -7,9 +7,15 @@
  * a tenth of what giving it back and getting another costs.
  */
 #include "dm-user.h"
+#include <linux/module.h>
 #include <linux/slab.h>
 
 #define DMU_MAX_SPARES 64 /* of each key */
+
+static unsigned int max_changes = 65536;
+module_param(max_changes, uint, 0644);
+MODULE_PARM_DESC(max_changes,
+		 "Mappings of each key that wait or whose I/O is held; where there are more, none is taken that nobody asked for");
 
 static struct kmem_cache *change_cache;
 
@@ -74,7 +80,11 @@ void dmu_changes_exit(struct dmu_space *space)
  * dmu_change_alloc() - memory for a change
  * @space: of the key, not locked
  * @reserve: take from the reserve what the allocator does not give, and do not
- *	sleep; else sleep, and leave the reserve to those who need it
+ *	sleep; else sleep, leave the reserve to those who need it, and let the
+ *	caller pay for it
+ *
+ * There are as many changes as there is I/O that waits, and at most so many that
+ * nobody has asked for.
  *
  * Return: it, or NULL.
  */
@@ -82,8 +92,12 @@ struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve)
 {
 	struct dmu_change *spare;
 
-	if (!reserve)
-		return kmem_cache_alloc(change_cache, GFP_NOIO | __GFP_NORETRY);
+	if (!reserve) {
+		if (atomic_read(&space->nr_changes) >= READ_ONCE(max_changes))
+			return NULL;
+		return kmem_cache_alloc(change_cache, GFP_NOIO | __GFP_NORETRY |
+					__GFP_ACCOUNT);
+	}
 	spare = spare_take(space);
 	return spare ?: mempool_alloc(&space->change_pool,
 				      GFP_NOWAIT | __GFP_NOWARN);

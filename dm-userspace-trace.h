@@ -111,7 +111,7 @@ DECLARE_EVENT_CLASS(dmu_mapping,
 		__field(u32, id)
 		__field(dev_t, dst)
 		__field(sector_t, sector)
-		__field(u8, flags)
+		__field(u16, flags)
 	),
 	TP_fast_assign(
 		dmu_assign_str(key, space->key);

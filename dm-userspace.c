@@ -274,7 +274,10 @@ static void userspace_io_hints(struct dm_target *ti, struct queue_limits *limits
 	if (block_size <= DMU_MAX_HINT)
 		limits->io_min = max_t(unsigned int, block_size,
 				       limits->physical_block_size);
-	limits->io_opt = min(limits->io_opt, DMU_MAX_HINT);
+	/* Of powers of two, those of several lines make no larger one. */
+	if (limits->io_opt)
+		limits->io_opt = rounddown_pow_of_two(min(limits->io_opt,
+							  DMU_MAX_HINT));
 	limits->discard_granularity = max(limits->discard_granularity,
 					  limits->logical_block_size);
 	dmu_limit_discard(limits, DMU_MAX_DISCARD);
@@ -302,11 +305,16 @@ static void target_enter(struct dmu_target *target, enum dmu_target_state state)
 	spin_unlock_irq(&target->space->targets_lock);
 }
 
-/* Hand back what waits; what would wait from now on never starts to. */
+/*
+ * Hand back what waits; what would wait from now on never starts to. Not by way of
+ * the worker: that may be busy for so long that a signal ends the suspend first, and
+ * then device-mapper takes nothing back any more.
+ */
 static void target_return(struct dmu_target *target)
 {
 	struct dmu_space *space = target->space;
 	struct bio_list bios = BIO_EMPTY_LIST;
+	struct bio *bio;
 	unsigned int i;
 
 	for (i = 0; i < DMU_BUCKETS; i++) {
@@ -317,7 +325,10 @@ static void target_return(struct dmu_target *target)
 		dmu_changes_return(bucket, target, &bios);
 		spin_unlock_irq(&bucket->lock);
 	}
-	dmu_space_done_list(space, &bios, BLK_STS_DM_REQUEUE);
+	while ((bio = bio_list_pop(&bios))) {
+		bio->bi_status = BLK_STS_DM_REQUEUE;
+		bio_endio(bio);
+	}
 }
 
 static void userspace_presuspend(struct dm_target *ti)

@@ -508,6 +508,12 @@ TEST_F(failing, copy_from_a_place_that_was_never_filled_takes_its_source)
 	if (variant->source) {
 		/* Where else could it come from? */
 		EXPECT_EQ(-EIO, dmt_io_result(io));
+		/* Who says it again has not filled it either. */
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &second));
+		EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 8)));
+		second.flags = RO | COPY;
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &second));
+		EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 8)));
 	} else {
 		EXPECT_EQ(0, dmt_io_wait(io));
 		EXPECT_TRUE(dmt_io_matches(io, DMT_ORIGIN));

@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Copies that are owed: a mapping that was replaced or invalidated before its copy
+ * was made still makes it, in the order of the answers, and what has to do with
+ * the block, or with the place, waits for that.
+ *
+ * One copy at a time is made here: that of block 9, from the origin to the spare
+ * disk, which waits at the origin's gate, keeps all others from beginning.
+ */
+#define _GNU_SOURCE
+#include "lib/brief.h"
+#include "lib/gated.h"
+#include "lib/sysfs.h"
+
+#define NR_PLACES	300u
+#define SPARE		7	/* what block 1 of the spare disk holds */
+
+FIXTURE(owed)
+{
+	struct dmt_gated g;
+	unsigned int max_copies;
+	unsigned int max_changes;
+	int other;
+};
+
+FIXTURE_SETUP(owed)
+{
+	self->max_copies = dmt_param_get("max_copies");
+	self->max_changes = dmt_param_get("max_changes");
+	dmt_gated_setup(&self->g);
+	dmt_disk_fill(&self->g.spare, 1, SPARE);
+	self->other = -1;
+	dmt_param_set("max_copies", 1);
+}
+
+FIXTURE_TEARDOWN(owed)
+{
+	dmt_param_set("max_copies", self->max_copies);
+	dmt_param_set("max_changes", self->max_changes);
+	if (self->other >= 0)
+		close(self->other);
+	dmt_gated_teardown(&self->g);
+}
+
+/* The copy that keeps others from beginning, until the origin's gate is opened. */
+static bool occupy(const struct dmt_gated *g)
+{
+	struct dmt_map map = dmt_cow(&g->t, 9, 9, RW);
+
+	map.dst = &g->spare;
+	dmt_gate_shut(&g->origin);
+	return !dmt_map(g->t.ctl, 0, &map) &&
+	       dmt_counts(g->t.name, DMT_COPIES, 1);
+}
+
+/* It has been made: whatever waited for it may go on. */
+static bool vacate(const struct dmt_gated *g)
+{
+	dmt_gate_open(&g->origin);
+	return dmt_read_matches(g->t.fd, 9, DMT_ORIGIN);
+}
+
+/* Block 1 of the spare disk to place 4 of the store: not held up by the origin. */
+static struct dmt_map from_spare(const struct dmt_gated *g, uint32_t flags)
+{
+	struct dmt_map map = dmt_cow(&g->t, 1, 4, flags);
+
+	map.src = &g->spare;
+	return map;
+}
+
+static void die(FIXTURE_DATA(owed) *self)
+{
+	close(self->g.t.ctl);
+	self->g.t.ctl = dmt_control_open(self->g.t.name, O_NONBLOCK);
+}
+
+/* --- many mappings of one block ------------------------------------------------------ */
+
+/* Nothing is done for the second before the first has made its copy, and so on. */
+TEST_F(owed, hundreds_of_replacements_wait_for_one_copy)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_io *read;
+	unsigned int i;
+
+	dmt_gate_shut(&self->g.origin);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	for (i = 0; i < NR_PLACES; i++) {
+		map = dmt_plain(&self->g.spare, 1, i % DMT_BLOCKS, RW);
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	}
+	map = dmt_plain(&t->origin, 1, 1, RW);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	read = dmt_begin_read(t, 1);
+	dmt_gate_open(&self->g.origin);
+	EXPECT_EQ(0, dmt_io_wait(read));
+	EXPECT_TRUE(dmt_io_matches(read, DMT_ORIGIN));
+	dmt_io_free(read);
+	EXPECT_TRUE(dmt_settled(t));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, DMT_NO_PART));
+}
+
+/* A daemon has so many copies owed to it, and no more, of its own accord. */
+TEST_F(owed, mappings_that_wait_are_no_more_than_max_changes)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_io *io;
+	unsigned int i;
+	uint32_t id;
+
+	dmt_param_set("max_changes", 50);
+	ASSERT_TRUE(occupy(&self->g));
+	for (i = 1; i < 50; i++) {
+		map.to = 4 + i % 2;
+		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	}
+	map.to = 6;
+	EXPECT_EQ(-ENOMEM, dmt_map(t->ctl, 0, &map));
+	/* Who was asked can always answer. */
+	io = dmt_write_part(t->fd, 2, 2);
+	id = dmt_expect_request(t->ctl, 2, RW);
+	ASSERT_NE(0, id);
+	map = dmt_cow(t, 2, 7, RW);
+	EXPECT_EQ(0, dmt_map(t->ctl, id, &map));
+	dmt_gate_open(&self->g.origin);
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	EXPECT_TRUE(dmt_settled(t));
+	map = dmt_cow(t, 1, 6, RW);
+	EXPECT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, DMT_ORIGIN));
+	EXPECT_TRUE(dmt_place_has(&t->store, 6, 1, DMT_ORIGIN, DMT_NO_PART));
+}
+
+/* --- who waits for it ------------------------------------------------------------------ */
+
+/*
+ * The second mapping of three is given up when its daemon dies. Who has taken the
+ * block back meanwhile waits for the first one's copy nevertheless.
+ */
+TEST_F(owed, invalidation_waits_though_a_mapping_in_between_is_given_up)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map first = from_spare(&self->g, RO);
+	struct dmt_map second = dmt_plain(&self->g.spare, 1, 5, RW | SYNC);
+	struct dmt_map third = dmt_plain(&self->g.spare, 1, 6, RW);
+	struct dmt_io *io;
+	uint32_t id;
+
+	ASSERT_TRUE(occupy(&self->g));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &first));
+	io = dmt_write_part(t->fd, 1, 2);
+	id = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &second));
+	self->other = dmt_control_open(t->name, O_NONBLOCK);
+	ASSERT_EQ(0, dmt_invalidate(self->other, 42, 1));
+	id = dmt_expect_request(self->other, 1, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(self->other, id, &third));
+	dmt_gate_shut(&self->g.store);
+	die(self);
+	ASSERT_TRUE(vacate(&self->g));
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_TRUE(dmt_silent(self->other));
+	dmt_gate_open(&self->g.store);
+	EXPECT_TRUE(dmt_expect_status(self->other, 42,
+				      DM_USERSPACE_INVAL_COMPLETE));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, DMT_NO_PART));
+}
+
+/*
+ * The daemon that dies had made it durable that block 1 lives elsewhere. To the next
+ * one its place is free.
+ */
+TEST_F(owed, place_is_not_lent_before_the_copy_owed_to_it_is_made)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = from_spare(&self->g, RW);
+	struct dmt_map moved = dmt_plain(&self->g.spare, 1, 1, RW);
+	struct dmt_map lent = dmt_plain(&t->store, 7, 4, RW);
+	struct dmt_io *io;
+
+	ASSERT_TRUE(occupy(&self->g));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &moved));
+	die(self);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &lent));
+	io = dmt_begin_write(t, 7, 9);
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_FALSE(dmt_io_done(io));
+	ASSERT_TRUE(vacate(&self->g));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 7, 9, DMT_NO_PART));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, SPARE));
+}
+
+/* Two that wait for each other's places, the younger for the older. */
+TEST_F(owed, mappings_that_change_places_do_not_wait_for_each_other)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map one = from_spare(&self->g, RW);
+	struct dmt_map two = dmt_cow(t, 2, 5, RW);
+	struct dmt_io *io[2];
+
+	ASSERT_TRUE(occupy(&self->g));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &one));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &two));
+	one.to = 5;
+	two.to = 4;
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &one));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &two));
+	one.to = 4;
+	two.to = 5;
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &one));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &two));
+	io[0] = dmt_begin_read(t, 1);
+	io[1] = dmt_begin_read(t, 2);
+	ASSERT_TRUE(vacate(&self->g));
+	EXPECT_EQ(0, dmt_io_wait(io[0]));
+	EXPECT_TRUE(dmt_io_matches(io[0], SPARE));
+	EXPECT_EQ(0, dmt_io_wait(io[1]));
+	EXPECT_TRUE(dmt_io_matches(io[1], DMT_ORIGIN));
+	dmt_io_free(io[0]);
+	dmt_io_free(io[1]);
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&t->store, 5, 2, DMT_ORIGIN, DMT_NO_PART));
+}
+
+/* --- who may rely on it ----------------------------------------------------------------- */
+
+/*
+ * The first answer did not want to hear of the I/O: what it says is durable, as far as
+ * anybody knows. The second said the same, and did.
+ */
+TEST_F(owed, copy_that_two_answers_wanted_is_made_though_one_is_not_believed)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = from_spare(&self->g, RW), next;
+	struct dmt_io *read, *write;
+	uint32_t ids[2];
+
+	ASSERT_TRUE(occupy(&self->g));
+	read = dmt_begin_read(t, 1);
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &map));
+	map.flags |= SYNC;
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	die(self);
+	ASSERT_TRUE(vacate(&self->g));
+	/* It found the place in its metadata. */
+	next = dmt_plain(&t->store, 1, 4, RW);
+	ids[0] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &next));
+	EXPECT_EQ(0, dmt_io_result(read));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, 2));
+}
+
+/* Its answer to what the dead one had been asked first is no less welcome. */
+TEST_F(owed, answer_to_the_older_request_counts_after_a_death)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 1, 4, RW | SYNC);
+	struct dmt_map next = dmt_cow(t, 1, 6, RW);
+	struct dmt_io *read = dmt_begin_read(t, 1), *write;
+	uint32_t ids[2], again;
+
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, ids[1],
+				      DM_USERSPACE_SYNC_COMPLETE));
+	die(self);
+	again = dmt_expect_request(t->ctl, 1, RW);
+	EXPECT_EQ(ids[0], again);
+	next.dst = &self->g.spare;
+	ASSERT_EQ(0, dmt_map(t->ctl, again, &next));
+	EXPECT_EQ(0, dmt_io_result(read));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_settled(t));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, DMT_ORIGIN, 2));
+}
+
+/* Who gives the same answer to another request must not undo what was written. */
+TEST_F(owed, answer_that_is_repeated_copies_nothing)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW | SYNC);
+	struct dmt_io *read = dmt_begin_read(t, 1), *write;
+	uint32_t ids[2];
+
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &map));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, ids[0],
+				      DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[0]));
+	EXPECT_EQ(0, dmt_io_result(read));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 1, 3));
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, ids[1],
+				      DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[1]));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 3, 2));
+}
+
+/* --- who cannot wait for ever ------------------------------------------------------------- */
+
+/* A table that is never resumed copies nothing, and is taken away. */
+TEST_F(owed, invalidation_ends_with_a_device_that_copies_nothing)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_msg msg;
+	char params[256];
+
+	close(t->fd);
+	close(t->ctl);
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	dmt_gated_params(&self->g, params, sizeof(params));
+	ASSERT_EQ(0, dmt_dm_create(t->name));
+	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
+				 "userspace", params));
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	EXPECT_EQ(-EAGAIN, dmt_read_msg(t->ctl, &msg));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	EXPECT_EQ(0, dmt_read_msg(t->ctl, &msg));
+	close(t->ctl);
+	EXPECT_TRUE(dmt_keys_are_gone());
+	/* For the teardown. */
+	ASSERT_EQ(0, dmt_dm_create(t->name));
+	t->ctl = -1;
+	t->fd = -1;
+}
+
+TEST_HARNESS_MAIN
