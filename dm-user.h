@@ -169,6 +169,11 @@ void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
 		       struct dmu_remap *remap, struct dmu_remap *old);
 void dmu_remap_drop(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap, u64 block);
+void dmu_remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
+		     struct dmu_remap *remap);
+
+/* --- recycle: remaps that are taken ----------------------------------------- */
+
 void dmu_remaps_purge(struct dmu_space *space, dev_t dev);
 void dmu_remaps_forget(struct dmu_space *space, u64 first, u64 last);
 unsigned long dmu_remaps_blocks(struct dmu_space *space);
@@ -524,13 +529,7 @@ void dmu_spaces_exit(void);
 int dmu_space_join(struct dmu_target *target, const char *key,
 		   unsigned int block_shift);
 void dmu_space_leave(struct dmu_target *target);
-void dmu_space_activate(struct dmu_target *target);
 void dmu_space_put(struct dmu_space *space);
-int dmu_space_check(struct dmu_space *space, struct dmu_mapping *m,
-		    sector_t *len);
-bool dmu_space_check_run(struct dmu_space *space, struct dmu_mapping *first,
-			 struct dmu_mapping *last);
-int dmu_space_check_block(struct dmu_space *space, u64 block, sector_t *len);
 void dmu_space_kick(struct dmu_space *space);
 void dmu_space_wake(struct dmu_space *space);
 void dmu_space_issue(struct dmu_space *space, struct bio *bio);
@@ -541,6 +540,17 @@ void dmu_space_done(struct dmu_space *space, struct bio *bio,
 void dmu_space_done_list(struct dmu_space *space, struct bio_list *bios,
 			 blk_status_t status);
 void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum);
+
+/* --- tables: what those of a key have ---------------------------------------- */
+
+void dmu_tables_activate(struct dmu_target *target);
+void dmu_tables_forget_end(struct dmu_target *target);
+void dmu_tables_forget_rest(struct dmu_target *target);
+int dmu_tables_check(struct dmu_space *space, struct dmu_mapping *m,
+		     sector_t *len);
+bool dmu_tables_check_run(struct dmu_space *space, struct dmu_mapping *first,
+			  struct dmu_mapping *last);
+int dmu_tables_check_block(struct dmu_space *space, u64 block, sector_t *len);
 
 /* Is there something in a list whose lock is not held? A hint. */
 static inline bool dmu_list_waits(const struct list_head *list)

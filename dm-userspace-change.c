@@ -28,87 +28,6 @@ void dmu_change_put(struct dmu_change *c)
 	dmu_change_keep(c->space, c);
 }
 
-/* --- the daemon that owes the ack ------------------------------------------ */
-
-/* Is news of its held I/O to come soon? Context: space->lock. */
-static void change_coming(struct dmu_change *c, bool coming)
-{
-	struct dmu_space *space = c->space;
-
-	if (c->coming == coming)
-		return;
-	c->coming = coming;
-	WRITE_ONCE(space->nr_coming, space->nr_coming + (coming ? 1 : -1));
-}
-
-/**
- * dmu_change_unname() - no ack names a change any more
- * @c: its space is locked
- */
-void dmu_change_unname(struct dmu_change *c)
-{
-	lockdep_assert_held(&c->space->lock);
-	list_del_init(&c->news);
-	change_coming(c, false);
-	if (c->id.id)
-		c->space->nr_owed--;
-	dmu_id_del(&c->id);
-	c->told = false;
-}
-
-/*
- * @owner will acknowledge this change, by the name of @id; NULL where nobody owes
- * an ack any more.
- */
-static void change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
-{
-	struct dmu_space *space = c->space;
-
-	spin_lock(&space->lock);
-	dmu_change_unname(c);
-	if (!list_empty(&c->owed)) {
-		list_del_init(&c->owed);
-		c->refs--; /* the change's own is left: never the last */
-	}
-	/* A daemon that is gone by now cannot acknowledge. */
-	c->owner = owner && !owner->closed ? owner : NULL;
-	if (c->owner) {
-		list_add_tail(&c->owed, &owner->owed);
-		c->refs++;
-		owner->held = true;
-		dmu_id_add(space, &c->id, id);
-		space->nr_owed++;
-		change_coming(c, c->inflight || !bio_list_empty(&c->waiting));
-	}
-	spin_unlock(&space->lock);
-}
-
-/* Tell the daemon that I/O is held, unless it has been told. */
-static void change_tell(struct dmu_change *c)
-{
-	bool wake = false;
-
-	if (c->told)
-		return;
-	spin_lock(&c->space->lock);
-	c->told = true;
-	change_coming(c, false);
-	trace_dmu_sync_held(c->space, c->m.block, c->id.id);
-	if (c->owner)
-		wake = dmu_news_add(c);
-	spin_unlock(&c->space->lock);
-	if (wake)
-		dmu_space_wake(c->space);
-}
-
-/* There will be none: its I/O failed, or goes elsewhere. */
-static void change_silent(struct dmu_change *c)
-{
-	spin_lock(&c->space->lock);
-	change_coming(c, false);
-	spin_unlock(&c->space->lock);
-}
-
 /* --- states ------------------------------------------------------------------ */
 
 /* Which states may follow which; a bit for each. */
@@ -336,7 +255,7 @@ static void change_release(struct dmu_change *c)
 
 	if (!bio_list_empty(&c->held))
 		trace_dmu_sync_released(c->space, c->m.block, c->id.id);
-	change_own(c, NULL, 0);
+	dmu_change_own(c, NULL, 0);
 	dmu_space_done_list(c->space, &c->held, BLK_STS_OK);
 	change_serve(c, false);
 	if (!remap)
@@ -352,7 +271,7 @@ static void change_release(struct dmu_change *c)
 /* All that waits or is held is mapped anew, as if it had just arrived. */
 static void change_map_again(struct dmu_change *c)
 {
-	change_own(c, NULL, 0);
+	dmu_change_own(c, NULL, 0);
 	dmu_space_again_list(c->space, &c->waiting);
 	dmu_space_again_list(c->space, &c->held);
 }
@@ -403,16 +322,16 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		change_queue_copy(c);
 		return;
 	case DMU_CHANGE_FAILED:
-		change_silent(c);
+		dmu_change_silent(c);
 		dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
 		change_let_next(c);
 		return;
 	case DMU_CHANGE_SYNC:
 		change_serve(c, true);
 		if (!bio_list_empty(&c->held)) /* a whole-block write */
-			change_tell(c);
+			dmu_change_tell(c);
 		else if (!c->inflight)
-			change_silent(c);
+			dmu_change_silent(c);
 		change_let_next(c);
 		change_end_if_idle(c);
 		return;
@@ -500,7 +419,7 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	else
 		dmu_place_owe(c);
 	if (m->flags & DMU_SYNC)
-		change_own(c, owner, m->id);
+		dmu_change_own(c, owner, m->id);
 	if (before) {
 		before->next = c;
 		c->refs++;
@@ -525,16 +444,6 @@ bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m)
 	       c->m.named_sector == m->src_sector;
 }
 
-/*
- * The daemon relies on the mapping whether it hears of its I/O or not: the next one
- * may, too, and the copy is made even though this one should die.
- */
-static void promise(struct dmu_change *c)
-{
-	if (c->m.flags & DMU_COPY)
-		c->m.flags |= DMU_PROMISED;
-}
-
 /**
  * dmu_change_join() - let I/O share what is under way
  * @c: dmu_change_joins() the answer
@@ -549,11 +458,11 @@ void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
 	bio_list_init(bios);
 	if (m->flags & DMU_SYNC) {
 		c->m.flags |= DMU_SYNC;
-		change_own(c, peer, m->id);
+		dmu_change_own(c, peer, m->id);
 		if (!bio_list_empty(&c->held))
-			change_tell(c);
+			dmu_change_tell(c);
 	} else {
-		promise(c);
+		dmu_change_promise(c);
 	}
 	if (c->state == DMU_CHANGE_SYNC)
 		change_serve(c, true);
@@ -649,54 +558,6 @@ void dmu_change_wait(struct dmu_change *c, struct bio *bio)
 		dmu_change_enter(c, DMU_CHANGE_QUEUED);
 }
 
-/* The bucket of the change that a daemon names, or NULL. */
-static struct dmu_bucket *bucket_of_id(struct dmu_space *space, u32 id,
-				       struct dmu_change **c)
-{
-	struct dmu_bucket *bucket = NULL;
-	struct dmu_id *found;
-	unsigned long irq;
-
-	spin_lock_irqsave(&space->lock, irq);
-	found = id ? dmu_id_find(space, id) : NULL;
-	if (found && found->kind == DMU_ID_CHANGE) {
-		*c = container_of(found, struct dmu_change, id);
-		bucket = (*c)->bucket;
-	}
-	spin_unlock_irqrestore(&space->lock, irq);
-	return bucket;
-}
-
-/**
- * dmu_change_ack() - a daemon says that its metadata is safe
- * @space: of the key
- * @id: as it was told; may be known no longer
- *
- * Context: not under a lock.
- */
-void dmu_change_ack(struct dmu_space *space, u32 id)
-{
-	struct dmu_bucket *bucket;
-	struct dmu_change *c;
-
-	bucket = bucket_of_id(space, id, &c);
-	if (!bucket)
-		return;
-	spin_lock_irq(&bucket->lock);
-	/* It may have gone, or come back for another block, meanwhile. */
-	if (bucket_of_id(space, id, &c) == bucket) {
-		if (c->state == DMU_CHANGE_SYNC) {
-			dmu_change_enter(c, DMU_CHANGE_ACKED);
-		} else {
-			/* Said early: nothing need be held then. */
-			change_own(c, NULL, 0);
-			c->m.flags &= ~DMU_SYNC;
-			promise(c);
-		}
-	}
-	spin_unlock_irq(&bucket->lock);
-}
-
 /* --- the copy, and I/O that comes back ------------------------------------------------------- */
 
 /* Is there anything that I/O could find, and anyone who says that it is true? */
@@ -773,10 +634,10 @@ static int change_came_back(struct dmu_change *c, struct bio *bio,
 		if (!error)
 			r = change_hold(c, bio);
 		if (r == DM_ENDIO_INCOMPLETE) {
-			change_tell(c);
+			dmu_change_tell(c);
 		} else {
 			if (!c->inflight)
-				change_silent(c);
+				dmu_change_silent(c);
 			change_end_if_idle(c);
 		}
 		return r;

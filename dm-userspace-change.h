@@ -117,6 +117,16 @@ struct dmu_change {
 	struct list_head news;
 };
 
+/*
+ * The daemon relies on the mapping whether it hears of its I/O or not: the next one
+ * may, too, and the copy is made even though this one should die.
+ */
+static inline void dmu_change_promise(struct dmu_change *c)
+{
+	if (c->m.flags & DMU_COPY)
+		c->m.flags |= DMU_PROMISED;
+}
+
 int dmu_change_cache_init(void);
 void dmu_change_cache_exit(void);
 int dmu_changes_init(struct dmu_space *space, int reserve);
@@ -138,7 +148,13 @@ void dmu_change_forget(struct dmu_change *c);
 void dmu_change_wait(struct dmu_change *c, struct bio *bio);
 struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 				      bool detached);
+
+/* --- ack: the daemon that owes it ----------------------------------------------- */
+
 void dmu_change_unname(struct dmu_change *c);
+void dmu_change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id);
+void dmu_change_tell(struct dmu_change *c);
+void dmu_change_silent(struct dmu_change *c);
 void dmu_change_ack(struct dmu_space *space, u32 id);
 int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error);
 void dmu_changes_drain(struct dmu_space *space);

@@ -478,7 +478,7 @@ static int map_block(struct dmu_peer *peer, struct dmu_mapping *m)
 	sector_t len;
 	int r;
 
-	r = dmu_space_check(peer->space, m, &len) ?:
+	r = dmu_tables_check(peer->space, m, &len) ?:
 	    peer_answer(peer, m, len, &remap, &change);
 	return r == -EAGAIN ? map_unasked(peer, m, len) : r;
 }
@@ -516,7 +516,7 @@ static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	while (bits && (m.block & (BIT_ULL(bits) - 1) || !(count >> bits)))
 		bits -= DMU_RUN_BITS;
 	last = mapping_at(space, &m, BIT_ULL(bits) - 1);
-	if (!bits || !dmu_space_check_run(space, &m, &last))
+	if (!bits || !dmu_tables_check_run(space, &m, &last))
 		return 0;
 	remap = dmu_remap_alloc(space, false);
 	if (!remap)
@@ -669,7 +669,7 @@ int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
 	inv->block = block;
 	inv->id = id;
 	dmu_peer_begin(peer);
-	r = dmu_space_check_block(peer->space, block, &len);
+	r = dmu_tables_check_block(peer->space, block, &len);
 	if (r) {
 		kfree(inv);
 	} else {

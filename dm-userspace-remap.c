@@ -13,6 +13,7 @@
  * as in a buddy allocator; see dm-userspace-run.c. All that can become one is
  * in one bucket, and a look-up tries each size of which the bucket has any.
  */
+#include "dm-userspace-chains.h"
 #include "dm-userspace-trace.h"
 #include <linux/hash.h>
 #include <linux/module.h>
@@ -48,18 +49,6 @@ void dmu_remap_cache_exit(void)
 	dmu_change_cache_exit();
 }
 
-#define CHAIN_BITS_MASK 31UL /* kmalloc() aligns the smallest array to that */
-
-static unsigned int chain_bits(const struct dmu_chains *chains)
-{
-	return (unsigned long)chains & CHAIN_BITS_MASK;
-}
-
-static struct hlist_head *chain_heads(const struct dmu_chains *chains)
-{
-	return (struct hlist_head *)((unsigned long)chains & ~CHAIN_BITS_MASK);
-}
-
 /*
  * Not the highest bits of the hash, which the blocks of a bucket share, nor those
  * much below, in which blocks of even distances are alike: with 32 in place of
@@ -72,7 +61,7 @@ static struct hlist_head *chain_of(const struct dmu_chains *chains, u64 block,
 {
 	u32 hash = hash_64(block >> run_bits, CHAIN_HASH_BITS);
 
-	return &chain_heads(chains)[hash & ((1U << chain_bits(chains)) - 1)];
+	return &dmu_chain_heads(chains)[hash & ((1U << dmu_chain_bits(chains)) - 1)];
 }
 
 /**
@@ -120,12 +109,6 @@ struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block)
 	return NULL;
 }
 
-static struct dmu_chains *chains_of(struct dmu_bucket *bucket)
-{
-	return rcu_dereference_protected(bucket->chains,
-					 lockdep_is_held(&bucket->lock));
-}
-
 /**
  * dmu_remap_find_run() - find a remap of a certain size for certain
  * @bucket: dmu_bucket_of() the block, locked
@@ -137,7 +120,7 @@ struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
 {
 	struct dmu_remap *remap;
 
-	hlist_for_each_entry(remap, chain_of(chains_of(bucket), block, run_bits),
+	hlist_for_each_entry(remap, chain_of(dmu_chains_of(bucket), block, run_bits),
 			     node)
 		if (remap->run_bits == run_bits && remap_covers(remap, block))
 			return remap;
@@ -314,9 +297,14 @@ static void remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
 	free_unhashed(space, remap);
 }
 
-static void remap_leave_whole(struct dmu_space *space,
-			      struct dmu_bucket *bucket,
-			      struct dmu_remap *remap)
+/**
+ * dmu_remap_leave() - forget where all blocks of a remap live
+ * @space: of the key
+ * @bucket: of the blocks, locked
+ * @remap: not to be used any more
+ */
+void dmu_remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
+		     struct dmu_remap *remap)
 {
 	remap_leave(space, bucket, remap, remap->block,
 		    1ULL << remap->run_bits);
@@ -329,7 +317,7 @@ static void remap_leave_one(struct dmu_space *space, struct dmu_bucket *bucket,
 	if (!remap->run_bits || dmu_run_break(space, bucket, remap, block))
 		remap_leave(space, bucket, remap, block, 1);
 	else
-		remap_leave_whole(space, bucket, remap);
+		dmu_remap_leave(space, bucket, remap);
 }
 
 /**
@@ -349,14 +337,14 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		WRITE_ONCE(bucket->sizes, bucket->sizes | BIT(size));
 	atomic_long_inc(&space->nr_remaps);
 	hlist_add_head_rcu(&remap->node,
-			   chain_of(chains_of(bucket), remap->block,
+			   chain_of(dmu_chains_of(bucket), remap->block,
 				    remap->run_bits));
 }
 
 /* There are more than before: has the bucket, or the cache, become too full? */
 static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 {
-	unsigned int bits = chain_bits(chains_of(bucket));
+	unsigned int bits = dmu_chain_bits(dmu_chains_of(bucket));
 	unsigned long max = READ_ONCE(space->max_remaps);
 	unsigned int i, nr = 0;
 
@@ -421,280 +409,16 @@ unsigned long dmu_remaps_blocks(struct dmu_space *space)
 	return nr;
 }
 
-static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
-			 dev_t dev)
-{
-	struct dmu_chains *chains;
-	struct hlist_node *next;
-	struct dmu_remap *remap;
-	unsigned int i;
-
-	spin_lock_irq(&bucket->lock);
-	dmu_changes_purge(bucket, dev);
-	chains = chains_of(bucket);
-	for (i = 0; i < 1U << chain_bits(chains); i++)
-		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
-			if (remap->dev == dev && remap->flags & DMU_READY)
-				remap_leave_whole(space, bucket, remap);
-	spin_unlock_irq(&bucket->lock);
-}
-
-/**
- * dmu_remaps_purge() - forget all that lives on a device that has gone
- * @space: of the key
- * @dev: no table of the key names it any more
- *
- * Its number may come back with another device behind it.
- *
- * Context: may sleep.
- */
-void dmu_remaps_purge(struct dmu_space *space, dev_t dev)
-{
-	unsigned int i;
-
-	for (i = 0; i < DMU_BUCKETS; i++) {
-		purge_bucket(space, &space->buckets[i], dev);
-		cond_resched();
-	}
-}
-
-/*
- * May it be recycled? An idle remap is ready, and no daemon is asked about its
- * block: an answer which comes late must find the younger remap that it is not to
- * replace. Not, for once, one that was used since the hand last came by.
- */
-static bool remap_idle(struct dmu_remap *remap, bool all)
-{
-	u8 recent = READ_ONCE(remap->recent);
-
-	if (!(remap->flags & DMU_READY) || recent == DMU_ASKED_ABOUT)
-		return false;
-	if (!all && recent) {
-		WRITE_ONCE(remap->recent, 0);
-		return false;
-	}
-	return true;
-}
-
-/* A whole remap, or the blocks of it that go. */
-static void forget_part(struct dmu_space *space, struct dmu_bucket *bucket,
-			struct dmu_remap *remap, u64 first, u64 last)
-{
-	u64 block = max(first, remap->block);
-	u64 end = remap->block + (1ULL << remap->run_bits) - 1;
-
-	if (block == remap->block && end <= last && !remap->change) {
-		trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
-		remap_leave_whole(space, bucket, remap);
-		return;
-	}
-	for (; block <= min(last, end); block++)
-		dmu_unmap(space, bucket, block);
-}
-
-static void forget_in_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
-			     u64 first, u64 last)
-{
-	struct dmu_chains *chains;
-	struct hlist_node *next;
-	struct dmu_remap *remap;
-	unsigned int i;
-
-	spin_lock_irq(&bucket->lock);
-	chains = chains_of(bucket);
-	for (i = 0; i < 1U << chain_bits(chains); i++)
-		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
-			if (remap->block <= last &&
-			    remap->block + (1ULL << remap->run_bits) > first)
-				forget_part(space, bucket, remap, first, last);
-	spin_unlock_irq(&bucket->lock);
-}
-
-/**
- * dmu_remaps_forget() - forget where blocks live
- * @space: of the key
- * @first: of the mapped device
- * @last: likewise; that one, too
- *
- * What is under way for them is as after an invalidation.
- *
- * Context: may sleep.
- */
-void dmu_remaps_forget(struct dmu_space *space, u64 first, u64 last)
-{
-	unsigned int i;
-
-	for (i = 0; i < DMU_BUCKETS; i++) {
-		forget_in_bucket(space, &space->buckets[i], first, last);
-		cond_resched();
-	}
-}
-
-static unsigned long recycle_bucket(struct dmu_space *space,
-				    struct dmu_bucket *bucket,
-				    unsigned long nr, bool all)
-{
-	struct dmu_chains *chains;
-	struct hlist_node *next;
-	struct dmu_remap *remap;
-	unsigned long done = 0, blocks = 0;
-	unsigned int i;
-
-	spin_lock_irq(&bucket->lock);
-	dmu_requests_mark(bucket, DMU_ASKED_ABOUT);
-	chains = chains_of(bucket);
-	for (i = 0; i < 1U << chain_bits(chains) && done < nr; i++) {
-		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node) {
-			if (!remap_idle(remap, all))
-				continue;
-			bucket->recycled = max(bucket->recycled, remap->stamp);
-			trace_dmu_remap_evicted(space, remap->block,
-						dmu_remap_id(remap));
-			blocks += 1UL << remap->run_bits;
-			remap_leave_whole(space, bucket, remap);
-			if (++done == nr)
-				break;
-		}
-	}
-	dmu_requests_mark(bucket, 1);
-	spin_unlock_irq(&bucket->lock);
-	this_cpu_add(space->counters->evictions, blocks);
-	return done;
-}
-
-/* Where the clock hand comes by next. */
-static unsigned long recycle_next(struct dmu_space *space, unsigned long nr)
-{
-	unsigned int i = (unsigned int)atomic_inc_return(&space->hand);
-
-	return recycle_bucket(space, &space->buckets[i % DMU_BUCKETS], nr,
-			      false);
-}
-
-/**
- * dmu_remaps_recycle() - take idle remaps, the least recently used ones first
- * @space: of the key
- * @nr: how many are wanted
- *
- * A clock hand goes round the buckets; a remap used since it last came by is
- * passed over once. They come back to the pool after an RCU grace period.
- *
- * Context: may sleep.
- * Return: how many were taken.
- */
-unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr)
-{
-	unsigned int turns = 2 * DMU_BUCKETS;
-	unsigned long done = 0;
-
-	while (turns-- && done < nr) {
-		done += recycle_next(space, nr - done);
-		cond_resched();
-	}
-	return done;
-}
-
-/**
- * dmu_remaps_drop_idle() - take all remaps that are idle
- * @space: of the key
- *
- * Context: may sleep.
- */
-void dmu_remaps_drop_idle(struct dmu_space *space)
-{
-	unsigned int i;
-
-	for (i = 0; i < DMU_BUCKETS; i++) {
-		recycle_bucket(space, &space->buckets[i], ULONG_MAX, true);
-		cond_resched();
-	}
-}
-
-/* How many there are more than the administrator allows. */
-static unsigned long remaps_too_many(struct dmu_space *space)
-{
-	unsigned long max = READ_ONCE(space->max_remaps);
-	unsigned long nr = atomic_long_read(&space->nr_remaps);
-
-	return max && nr > max ? nr - max : 0;
-}
-
-/**
- * dmu_remaps_trim() - recycle what is more than the administrator allows
- * @space: of the key
- * @wait: for whoever is at it; else leave it to that one
- *
- * Two at a time would each take what is too much.
- *
- * Context: may sleep.
- */
-void dmu_remaps_trim(struct dmu_space *space, bool wait)
-{
-	unsigned int turns = 2 * DMU_BUCKETS;
-	unsigned long nr;
-
-	if (!remaps_too_many(space))
-		return;
-	if (wait)
-		mutex_lock(&space->trimming);
-	else if (!mutex_trylock(&space->trimming))
-		return;
-	while (turns-- && (nr = remaps_too_many(space))) {
-		recycle_next(space, nr);
-		cond_resched();
-	}
-	mutex_unlock(&space->trimming);
-}
-
-static unsigned long shrink_count(struct shrinker *shrinker,
-				  struct shrink_control *sc)
-{
-	struct dmu_space *space = dmu_shrinker_data(shrinker);
-
-	return atomic_long_read(&space->nr_remaps) ?: SHRINK_EMPTY;
-}
-
-static unsigned long shrink_scan(struct shrinker *shrinker,
-				 struct shrink_control *sc)
-{
-	return dmu_remaps_recycle(dmu_shrinker_data(shrinker),
-				  sc->nr_to_scan) ?: SHRINK_STOP;
-}
-
-/**
- * dmu_shrink_start() - give remaps back when memory is short
- * @space: of the key; all else of it has been made
- *
- * Context: may sleep.
- * Return: 0 or -ENOMEM.
- */
-int dmu_shrink_start(struct dmu_space *space)
-{
-	return dmu_shrinker_start(&space->shrinker, space, shrink_count,
-				  shrink_scan);
-}
-
-/**
- * dmu_shrink_stop() - no more; none is under way after this
- * @space: of the key
- *
- * Context: may sleep.
- */
-void dmu_shrink_stop(struct dmu_space *space)
-{
-	dmu_shrinker_stop(&space->shrinker);
-}
-
 static struct dmu_chains *chains_alloc(unsigned int bits, gfp_t gfp)
 {
 	struct hlist_head *heads;
 
-	BUILD_BUG_ON((sizeof(*heads) << DMU_MIN_CHAIN_BITS) <= CHAIN_BITS_MASK);
-	BUILD_BUG_ON(DMU_MAX_CHAIN_BITS > CHAIN_BITS_MASK);
+	BUILD_BUG_ON((sizeof(*heads) << DMU_MIN_CHAIN_BITS) <= DMU_CHAIN_BITS_MASK);
+	BUILD_BUG_ON(DMU_MAX_CHAIN_BITS > DMU_CHAIN_BITS_MASK);
 	heads = kvcalloc(1UL << bits, sizeof(*heads), gfp);
 	if (!heads)
 		return NULL;
-	WARN_ON_ONCE((unsigned long)heads & CHAIN_BITS_MASK);
+	WARN_ON_ONCE((unsigned long)heads & DMU_CHAIN_BITS_MASK);
 	return (struct dmu_chains *)((unsigned long)heads | bits);
 }
 
@@ -708,14 +432,14 @@ static void grow_bucket(struct dmu_bucket *bucket)
 	/* Only the worker replaces chains. */
 	old = rcu_dereference_raw(bucket->chains);
 	/* I/O that would free memory may be waiting for this worker. */
-	new = chains_alloc(chain_bits(old) + 1,
+	new = chains_alloc(dmu_chain_bits(old) + 1,
 			   GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	spin_lock_irq(&bucket->lock);
 	/* Without memory the chains stay long, until the next remap comes. */
 	WRITE_ONCE(bucket->crowded, false);
 	if (new) {
-		for (i = 0; i < 1U << chain_bits(old); i++) {
-			hlist_for_each_entry_safe(remap, next, &chain_heads(old)[i],
+		for (i = 0; i < 1U << dmu_chain_bits(old); i++) {
+			hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(old)[i],
 						  node) {
 				hlist_del_rcu(&remap->node);
 				hlist_add_head_rcu(&remap->node,
@@ -727,7 +451,7 @@ static void grow_bucket(struct dmu_bucket *bucket)
 	}
 	spin_unlock_irq(&bucket->lock);
 	if (new)
-		kvfree_rcu_mightsleep(chain_heads(old));
+		kvfree_rcu_mightsleep(dmu_chain_heads(old));
 }
 
 /**
@@ -753,7 +477,7 @@ static void buckets_free(struct dmu_space *space)
 	unsigned int i;
 
 	for (i = 0; i < DMU_BUCKETS; i++)
-		kvfree(chain_heads(rcu_dereference_raw(space->buckets[i].chains)));
+		kvfree(dmu_chain_heads(rcu_dereference_raw(space->buckets[i].chains)));
 	kvfree(space->buckets);
 }
 
@@ -818,8 +542,8 @@ static void bucket_empty(struct dmu_space *space, struct dmu_bucket *bucket)
 
 	hlist_for_each_entry_safe(change, next, &bucket->changes, node)
 		mempool_free(change, &space->change_pool);
-	for (i = 0; i < 1U << chain_bits(chains); i++) {
-		hlist_for_each_entry_safe(remap, next, &chain_heads(chains)[i], node)
+	for (i = 0; i < 1U << dmu_chain_bits(chains); i++) {
+		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(chains)[i], node)
 			mempool_free(remap, &space->remap_pool);
 		cond_resched();
 	}

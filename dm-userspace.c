@@ -343,7 +343,7 @@ static void userspace_presuspend(struct dm_target *ti)
 
 static int userspace_preresume(struct dm_target *ti)
 {
-	dmu_space_activate(ti->private);
+	dmu_tables_activate(ti->private);
 	return 0;
 }
 

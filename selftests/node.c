@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -291,6 +292,66 @@ TEST_F(dm, whoever_sleeps_is_woken_by_the_end)
 	EXPECT_EQ(POLLIN | POLLHUP, dmt_sleeper_wait(&in));
 	EXPECT_EQ(POLLHUP, dmt_sleeper_wait(&hup));
 	close(fd);
+	bring_back(t);
+}
+
+TEST_F(dm, whoever_polls_for_ordinary_data_is_woken_by_it)
+{
+	struct dmt *t = &self->t;
+	struct dmt_sleeper s;
+	struct dmt_io *io;
+	uint32_t id;
+
+	dmt_sleeper_poll(&s, t->ctl, POLLRDNORM);
+	ASSERT_FALSE(s.over);
+	io = dmt_io(t->fd, DMT_READ, 0, DMT_BLOCK, 0);
+	EXPECT_EQ(POLLRDNORM, dmt_sleeper_wait(&s));
+	id = dmt_expect_request(t->ctl, 0, RO);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_fail(t->ctl, id));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+}
+
+static int exclusive(int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLEXCLUSIVE };
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event))
+		err(1, "epoll");
+	return epoll;
+}
+
+/* What is for one of them only wakes that one, whoever else would like to be woken. */
+TEST_F(dm, those_who_wait_exclusively_are_woken_each_by_its_own)
+{
+	struct dmt_map map = { .dst = &self->t.store, .flags = RW };
+	struct dmt_sleeper sleepers[2];
+	struct dmt *t = &self->t;
+	int files[2], epolls[2];
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		files[i] = dmt_control_open(t->name, O_NONBLOCK);
+		epolls[i] = exclusive(files[i]);
+		dmt_sleeper_poll(&sleepers[i], epolls[i], POLLIN);
+		ASSERT_FALSE(sleepers[i].over);
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, dmt_map(files[i], 0, &map));
+		ASSERT_EQ(0, dmt_invalidate(files[i], 42, 0));
+		EXPECT_EQ(POLLIN, dmt_sleeper_wait(&sleepers[i]));
+		EXPECT_TRUE(dmt_expect_status(files[i], 42,
+					      DM_USERSPACE_INVAL_COMPLETE));
+		dmt_sleeper_poll(&sleepers[i], epolls[i], POLLIN);
+		ASSERT_FALSE(sleepers[i].over);
+	}
+	remove_device(t);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(POLLIN, dmt_sleeper_wait(&sleepers[i]));
+		close(epolls[i]);
+		close(files[i]);
+	}
 	bring_back(t);
 }
 
