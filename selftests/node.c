@@ -334,7 +334,7 @@ TEST_F(dm, those_who_wait_exclusively_are_woken_each_by_its_own)
 	for (i = 0; i < 2; i++) {
 		files[i] = dmt_control_open(t->name, O_NONBLOCK);
 		epolls[i] = exclusive(files[i]);
-		dmt_sleeper_poll(&sleepers[i], epolls[i], POLLIN);
+		dmt_sleeper_epoll(&sleepers[i], epolls[i]);
 		ASSERT_FALSE(sleepers[i].over);
 	}
 	for (i = 0; i < 2; i++) {
@@ -343,12 +343,12 @@ TEST_F(dm, those_who_wait_exclusively_are_woken_each_by_its_own)
 		EXPECT_EQ(POLLIN, dmt_sleeper_wait(&sleepers[i]));
 		EXPECT_TRUE(dmt_expect_status(files[i], 42,
 					      DM_USERSPACE_INVAL_COMPLETE));
-		dmt_sleeper_poll(&sleepers[i], epolls[i], POLLIN);
+		dmt_sleeper_epoll(&sleepers[i], epolls[i]);
 		ASSERT_FALSE(sleepers[i].over);
 	}
 	remove_device(t);
 	for (i = 0; i < 2; i++) {
-		EXPECT_EQ(POLLIN, dmt_sleeper_wait(&sleepers[i]));
+		EXPECT_EQ(EPOLLIN | EPOLLHUP, dmt_sleeper_wait(&sleepers[i]));
 		close(epolls[i]);
 		close(files[i]);
 	}

@@ -187,8 +187,9 @@ void dmt_server_stop(struct dmt_server *server);
 /* --- threads that sleep in a call -------------------------------------------------- */
 
 /**
- * struct dmt_sleeper - a thread in read() or poll()
+ * struct dmt_sleeper - a thread in read(), poll() or epoll_wait()
  * @fd: of which file
+ * @epoll: it waits for events
  * @poll: it polls
  * @events: what for
  * @tid: of the thread
@@ -199,6 +200,7 @@ void dmt_server_stop(struct dmt_server *server);
  */
 struct dmt_sleeper {
 	int fd;
+	bool epoll;
 	bool poll;
 	short events;
 	pid_t tid;
@@ -210,6 +212,7 @@ struct dmt_sleeper {
 
 void dmt_sleeper_read(struct dmt_sleeper *s, int fd);
 void dmt_sleeper_poll(struct dmt_sleeper *s, int fd, short events);
+void dmt_sleeper_epoll(struct dmt_sleeper *s, int fd);
 ssize_t dmt_sleeper_wait(struct dmt_sleeper *s);
 
 /* --- the kernel's log ---------------------------------------------------------------- */

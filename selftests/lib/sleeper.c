@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,8 +18,14 @@ static void *sleeper_thread(void *arg)
 {
 	struct dmt_sleeper *s = arg;
 	struct pollfd pfd = { .fd = s->fd, .events = s->events };
+	struct epoll_event event;
 
 	__atomic_store_n(&s->tid, gettid(), __ATOMIC_RELEASE);
+	if (s->epoll) {
+		s->result = epoll_wait(s->fd, &event, 1, -1);
+		s->result = s->result < 0 ? -errno : event.events;
+		return NULL;
+	}
 	if (!s->poll) {
 		s->result = dmt_read_msg(s->fd, &s->msg);
 		return NULL;
@@ -46,7 +53,9 @@ static bool sleeps_in(const struct dmt_sleeper *s)
 	    sscanf(line, "%ld %lx", &nr, &arg) != 2)
 		nr = -1;
 	fclose(f);
-	return s->poll ? nr == SYS_poll : nr == SYS_read && (int)arg == s->fd;
+	if (s->poll)
+		return nr == SYS_poll;
+	return nr == (s->epoll ? SYS_epoll_wait : SYS_read) && (int)arg == s->fd;
 }
 
 static void sleeper_start(struct dmt_sleeper *s)
@@ -84,6 +93,17 @@ void dmt_sleeper_read(struct dmt_sleeper *s, int fd)
 void dmt_sleeper_poll(struct dmt_sleeper *s, int fd, short events)
 {
 	*s = (struct dmt_sleeper){ .fd = fd, .poll = true, .events = events };
+	sleeper_start(s);
+}
+
+/**
+ * dmt_sleeper_epoll() - let a thread wait for events, and see it fall asleep
+ * @s: to be filled in
+ * @fd: of an epoll
+ */
+void dmt_sleeper_epoll(struct dmt_sleeper *s, int fd)
+{
+	*s = (struct dmt_sleeper){ .fd = fd, .epoll = true };
 	sleeper_start(s);
 }
 
