@@ -32,6 +32,7 @@
 #include <linux/device-mapper.h>
 #include <linux/dm-io.h>
 #include <linux/dm-kcopyd.h>
+#include <linux/hash.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/mempool.h>
@@ -149,8 +150,6 @@ int dmu_remap_cache_init(void);
 void dmu_remap_cache_exit(void);
 int dmu_remaps_init(struct dmu_space *space);
 void dmu_remaps_exit(struct dmu_space *space);
-struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block);
-struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block);
 struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
 				     unsigned int run_bits);
 struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block);
@@ -594,6 +593,17 @@ static inline bool dmu_remap_asked_again(const struct dmu_remap *remap)
 	return remap->change && remap->change->state == DMU_CHANGE_ASK;
 }
 
+/**
+ * dmu_bucket_of() - the bucket a block belongs to
+ * @space: of the key
+ * @block: any number
+ */
+static inline struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block)
+{
+	return &space->buckets[hash_64(block >> DMU_MAX_RUN_BITS,
+				       DMU_BUCKET_BITS)];
+}
+
 /* Sector of its device where a block that a remap covers begins. */
 static inline sector_t dmu_remap_dst(const struct dmu_space *space,
 				     const struct dmu_remap *remap, u64 block)
@@ -683,11 +693,12 @@ int dmu_message(struct dm_target *ti, unsigned int argc, char **argv,
 static inline struct block_device *dmu_target_bdev(const struct dmu_target *target,
 						   dev_t devt)
 {
-	unsigned int i;
+	const struct dmu_device *device = target->devices;
+	const struct dmu_device *end = device + target->nr_devices;
 
-	for (i = 0; i < target->nr_devices; i++)
-		if (target->devices[i].devt == devt)
-			return target->devices[i].bdev;
+	for (; device < end; device++)
+		if (device->devt == devt)
+			return device->bdev;
 	return NULL;
 }
 

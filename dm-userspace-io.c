@@ -3,7 +3,7 @@
  * The path of an I/O: bios are looked up without a lock, and go where their
  * remap says (a hit), or are mapped under the lock of their bucket (all else).
  */
-#include "dm-user.h"
+#include "dm-userspace-chains.h"
 
 /* --- I/O: hits ----------------------------------------------------------------- */
 
@@ -19,6 +19,12 @@ static void remap_use(struct dmu_remap *remap)
 {
 	if (!READ_ONCE(remap->recent))
 		WRITE_ONCE(remap->recent, 1);
+}
+
+/* Of blocks behind the first one. Context: RCU. */
+static noinline struct dmu_remap *lookup(struct dmu_space *space, u64 block)
+{
+	return dmu_remap_lookup(space, block);
 }
 
 /*
@@ -37,7 +43,7 @@ remap_goes_on(struct dmu_space *space, struct dmu_remap *remap, int rw,
 	while (left < sectors) {
 		block += blocks;
 		dst += blocks << space->block_shift;
-		remap = dmu_remap_lookup(space, block);
+		remap = lookup(space, block);
 		/* It may have become part of one that began before. */
 		if (!remap_usable(remap, rw) || remap->block != block ||
 		    remap->dev != dev || remap->dst_sector != dst)
@@ -56,7 +62,7 @@ enum hit {
 };
 
 /* Send a bio where its remap says, if that is known. Context: RCU. */
-static enum hit map_hit(struct dmu_target *target, struct bio *bio, int rw)
+static __always_inline enum hit map_hit(struct dmu_target *target, struct bio *bio, int rw)
 {
 	struct dmu_space *space = target->space;
 	sector_t sector = bio->bi_iter.bi_sector;
@@ -69,7 +75,7 @@ static enum hit map_hit(struct dmu_target *target, struct bio *bio, int rw)
 	if (!remap_usable(remap, rw))
 		return HIT_MISS;
 	bdev = dmu_target_bdev(target, remap->dev);
-	if (unlikely(!bdev) && remap->dev)
+	if (unlikely(!bdev && remap->dev))
 		return HIT_MISS;
 	remap_use(remap);
 	offset = sector - (remap->block << space->block_shift);
@@ -343,7 +349,7 @@ static noinline int map_miss(struct dmu_target *target, struct bio *bio)
 /* Is there a place that a block's discard could go to, now or soon? */
 static bool discard_goes_on(struct dmu_space *space, u64 block)
 {
-	struct dmu_remap *remap = dmu_remap_lookup(space, block);
+	struct dmu_remap *remap = lookup(space, block);
 	struct dmu_bucket *bucket;
 	unsigned long irq;
 	u8 flags = DMU_READY;
@@ -403,7 +409,7 @@ static int map_flush(struct dmu_target *target, struct bio *bio)
 }
 
 /* What is not a plain read or write. MAP_GO_ON: it is mapped like one. */
-static noinline int map_unusual(struct dmu_target *target, struct bio *bio)
+static int map_by_kind(struct dmu_target *target, struct bio *bio)
 {
 	/* One who has to poll for its I/O must not be what others wait for. */
 	bio_clear_polled(bio);
@@ -422,7 +428,7 @@ static noinline int map_unusual(struct dmu_target *target, struct bio *bio)
 }
 
 /* It has found its place, but may be too much for the device there. */
-static noinline int map_hit_unusual(struct dmu_target *target, struct bio *bio)
+static int map_hit_unusual(struct dmu_target *target, struct bio *bio)
 {
 	struct dmu_bio *pb = dmu_bio(bio);
 	blk_status_t status;
@@ -444,6 +450,60 @@ static bool is_usual(const struct bio *bio)
 	       !(bio->bi_opf & (REQ_PREFLUSH | REQ_POLLED));
 }
 
+/* Try to send it where its remap says; it counts as in flight from here on. */
+static __always_inline enum hit try_hit(struct dmu_target *target,
+					struct bio *bio, struct dmu_bio *pb)
+{
+	int rw = bio_data_dir(bio);
+	enum hit hit;
+
+	pb->change = NULL;
+	pb->sector = bio->bi_iter.bi_sector;
+	rcu_read_lock();
+	pb->flight = dmu_flight_enter_rcu(&target->space->flight[rw]);
+	hit = map_hit(target, bio, rw);
+	rcu_read_unlock();
+	return hit;
+}
+
+/* It counts as in flight, and is not. */
+static noinline int map_nowhere(struct dmu_target *target, struct bio *bio,
+				struct dmu_bio *pb, enum hit hit)
+{
+	dmu_flight_leave(pb->flight);
+	pb->flight = NULL;
+	if (hit == HIT_MISS)
+		return map_miss(target, bio);
+	zero_fill_bio(bio);
+	return bio_finish(bio, BLK_STS_OK);
+}
+
+static noinline int map_unusual(struct dmu_target *target, struct bio *bio)
+{
+	struct dmu_bio *pb = dmu_bio(bio);
+	bool polled = bio->bi_opf & REQ_POLLED;
+	enum hit hit;
+	int r;
+
+	pb->change = NULL;
+	pb->sector = bio->bi_iter.bi_sector;
+	pb->flight = NULL;
+	r = map_by_kind(target, bio);
+	if (r != MAP_GO_ON)
+		return r;
+	hit = try_hit(target, bio, pb);
+	if (hit == HIT_PLACE)
+		return map_hit_unusual(target, bio);
+	/*
+	 * Polled I/O that is told to come again is told so by device-mapper's
+	 * worker, too late for whoever polls to wait instead: it would never be
+	 * asked for. Let it wait; its submitter does not sleep for it.
+	 */
+	if (polled && hit == HIT_MISS)
+		bio->bi_opf &= ~REQ_NOWAIT;
+	return map_nowhere(target, bio, pb, hit);
+}
+
 /**
  * dmu_map() - the map function of the target
  * @ti: the target
@@ -454,44 +514,17 @@ static bool is_usual(const struct bio *bio)
  */
 int dmu_map(struct dm_target *ti, struct bio *bio)
 {
-	bool usual = is_usual(bio);
 	struct dmu_target *target = ti->private;
-	struct dmu_bio *pb = dmu_bio(bio);
-	int rw = bio_data_dir(bio);
-	bool polled = false;
+	struct dmu_bio *pb;
 	enum hit hit;
-	int r;
 
-	pb->change = NULL;
-	pb->sector = bio->bi_iter.bi_sector;
-	if (unlikely(!usual)) {
-		pb->flight = NULL;
-		polled = bio->bi_opf & REQ_POLLED;
-		r = map_unusual(target, bio);
-		if (r != MAP_GO_ON)
-			return r;
-	}
-	rcu_read_lock();
-	pb->flight = dmu_flight_enter_rcu(&target->space->flight[rw]);
-	hit = map_hit(target, bio, rw);
-	rcu_read_unlock();
+	if (unlikely(!is_usual(bio)))
+		return map_unusual(target, bio);
+	pb = dmu_bio(bio);
+	hit = try_hit(target, bio, pb);
 	if (likely(hit == HIT_PLACE))
-		return likely(usual) ? DM_MAPIO_REMAPPED :
-				       map_hit_unusual(target, bio);
-	dmu_flight_leave(pb->flight);
-	if (hit == HIT_ZEROES) {
-		pb->flight = NULL;
-		zero_fill_bio(bio);
-		return bio_finish(bio, BLK_STS_OK);
-	}
-	/*
-	 * Polled I/O that is told to come again is told so by device-mapper's
-	 * worker, too late for whoever polls to wait instead: it would never be
-	 * asked for. Let it wait; its submitter does not sleep for it.
-	 */
-	if (unlikely(polled))
-		bio->bi_opf &= ~REQ_NOWAIT;
-	return map_miss(target, bio);
+		return DM_MAPIO_REMAPPED;
+	return map_nowhere(target, bio, pb, hit);
 }
 
 static bool is_failure(blk_status_t status)
@@ -511,6 +544,24 @@ static void io_failed(struct dmu_space *space, const struct dmu_bio *pb,
 			   blk_status_to_errno(status));
 }
 
+/* All but a hit that went well. */
+static noinline int end_unusual(struct dmu_target *target, struct dmu_bio *pb,
+				struct bio *bio, blk_status_t error)
+{
+	bool at_device = pb->flight;
+	int r = DM_ENDIO_DONE;
+
+	if (at_device)
+		dmu_flight_leave(pb->flight);
+	if (pb->change) {
+		pb->flight = NULL;
+		r = dmu_change_endio(pb, bio, error);
+	}
+	if (error && r == DM_ENDIO_DONE && is_failure(error))
+		io_failed(target->space, pb, at_device, error);
+	return r;
+}
+
 /**
  * dmu_end_io() - the end_io function of the target
  * @ti: the target
@@ -523,17 +574,10 @@ static void io_failed(struct dmu_space *space, const struct dmu_bio *pb,
 int dmu_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 {
 	struct dmu_bio *pb = dmu_bio(bio);
-	struct dmu_target *target = ti->private;
-	bool at_device = pb->flight;
-	int r = DM_ENDIO_DONE;
+	struct percpu_ref *flight = pb->flight;
 
-	if (likely(at_device))
-		dmu_flight_leave(pb->flight);
-	if (unlikely(pb->change)) {
-		pb->flight = NULL;
-		r = dmu_change_endio(pb, bio, *error);
-	}
-	if (unlikely(*error) && r == DM_ENDIO_DONE && is_failure(*error))
-		io_failed(target->space, pb, at_device, *error);
-	return r;
+	if (unlikely(!flight || pb->change || *error))
+		return end_unusual(ti->private, pb, bio, *error);
+	dmu_flight_leave(flight);
+	return DM_ENDIO_DONE;
 }

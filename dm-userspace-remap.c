@@ -15,7 +15,6 @@
  */
 #include "dm-userspace-chains.h"
 #include "dm-userspace-trace.h"
-#include <linux/hash.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 
@@ -49,66 +48,6 @@ void dmu_remap_cache_exit(void)
 	dmu_change_cache_exit();
 }
 
-/*
- * Not the highest bits of the hash, which the blocks of a bucket share, nor those
- * much below, in which blocks of even distances are alike: with 32 in place of
- * CHAIN_HASH_BITS, every 16th block finds itself in one of two chains.
- */
-#define CHAIN_HASH_BITS 23
-
-static struct hlist_head *chain_of(const struct dmu_chains *chains, u64 block,
-				   unsigned int run_bits)
-{
-	u32 hash = hash_64(block >> run_bits, CHAIN_HASH_BITS);
-
-	return &dmu_chain_heads(chains)[hash & ((1U << dmu_chain_bits(chains)) - 1)];
-}
-
-/**
- * dmu_bucket_of() - the bucket a block belongs to
- * @space: of the key
- * @block: any number
- */
-struct dmu_bucket *dmu_bucket_of(struct dmu_space *space, u64 block)
-{
-	return &space->buckets[hash_64(block >> DMU_MAX_RUN_BITS,
-				       DMU_BUCKET_BITS)];
-}
-
-static bool remap_covers(const struct dmu_remap *remap, u64 block)
-{
-	return !((remap->block ^ block) >> remap->run_bits);
-}
-
-/**
- * dmu_remap_lookup() - find a block's remap without a lock
- * @space: of the key
- * @block: of the mapped device
- *
- * May miss a remap that is being moved to another chain, or made part of a run,
- * or of which a run is being broken up: a caller that finds nothing, or nothing
- * ready, looks again under the bucket lock.
- *
- * Context: inside an RCU read section, for as long as the result is used.
- */
-struct dmu_remap *dmu_remap_lookup(struct dmu_space *space, u64 block)
-{
-	struct dmu_bucket *bucket = dmu_bucket_of(space, block);
-	unsigned int sizes = READ_ONCE(bucket->sizes);
-	struct dmu_chains *chains = rcu_dereference(bucket->chains);
-	struct dmu_remap *remap;
-
-	for (; sizes; sizes &= sizes - 1) {
-		unsigned int run_bits = __ffs(sizes) * DMU_RUN_BITS;
-
-		hlist_for_each_entry_rcu(remap, chain_of(chains, block, run_bits),
-					 node)
-			if (remap_covers(remap, block))
-				return remap;
-	}
-	return NULL;
-}
-
 /**
  * dmu_remap_find_run() - find a remap of a certain size for certain
  * @bucket: dmu_bucket_of() the block, locked
@@ -120,9 +59,9 @@ struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
 {
 	struct dmu_remap *remap;
 
-	hlist_for_each_entry(remap, chain_of(dmu_chains_of(bucket), block, run_bits),
+	hlist_for_each_entry(remap, dmu_chain_of(dmu_chains_of(bucket), block, run_bits),
 			     node)
-		if (remap->run_bits == run_bits && remap_covers(remap, block))
+		if (remap->run_bits == run_bits && dmu_remap_covers(remap, block))
 			return remap;
 	return NULL;
 }
@@ -134,12 +73,12 @@ struct dmu_remap *dmu_remap_find_run(struct dmu_bucket *bucket, u64 block,
  */
 struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block)
 {
+	unsigned int sizes = bucket->sizes;
 	struct dmu_remap *remap;
-	unsigned int sizes;
 
-	for (sizes = bucket->sizes; sizes; sizes &= sizes - 1) {
+	while (sizes) {
 		remap = dmu_remap_find_run(bucket, block,
-					   __ffs(sizes) * DMU_RUN_BITS);
+					   dmu_next_size(&sizes));
 		if (remap)
 			return remap;
 	}
@@ -155,10 +94,11 @@ struct dmu_remap *dmu_remap_find(struct dmu_bucket *bucket, u64 block)
 bool dmu_remaps_known(struct dmu_bucket *bucket, u64 block,
 		      unsigned int run_bits)
 {
-	unsigned int sizes, bits, i;
+	unsigned int sizes = bucket->sizes;
+	unsigned int bits, i;
 
-	for (sizes = bucket->sizes; sizes; sizes &= sizes - 1) {
-		bits = __ffs(sizes) * DMU_RUN_BITS;
+	while (sizes) {
+		bits = dmu_next_size(&sizes);
 		/* Those of this size that lie in it, or the one that it lies in. */
 		for (i = 0; i <= (bits < run_bits ? BIT(run_bits - bits) - 1 : 0);
 		     i++)
@@ -337,7 +277,7 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		WRITE_ONCE(bucket->sizes, bucket->sizes | BIT(size));
 	atomic_long_inc(&space->nr_remaps);
 	hlist_add_head_rcu(&remap->node,
-			   chain_of(dmu_chains_of(bucket), remap->block,
+			   dmu_chain_of(dmu_chains_of(bucket), remap->block,
 				    remap->run_bits));
 }
 
@@ -443,7 +383,7 @@ static void grow_bucket(struct dmu_bucket *bucket)
 						  node) {
 				hlist_del_rcu(&remap->node);
 				hlist_add_head_rcu(&remap->node,
-						   chain_of(new, remap->block,
+						   dmu_chain_of(new, remap->block,
 							    remap->run_bits));
 			}
 		}
