@@ -13,35 +13,6 @@
 #include <libdevmapper.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static unsigned int scale(void)
-{
-	const char *s = getenv("DMT_SCALE");
-	unsigned int n = s ? (unsigned int)atoi(s) : 1;
-
-	return n ? n : 1;
-}
-
-/*
- * For turn after turn: often enough, or as often as there is time for where a
- * kernel with debugging takes longer.
- */
-static bool go_on(unsigned int turn, unsigned int often, unsigned int seconds)
-{
-	static struct timespec begun;
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (!turn)
-		begun = now;
-	seconds = dmt_often(seconds);
-	if (turn < often * scale() && (turn < often / 8 || now.tv_sec -
-				       begun.tv_sec < seconds * scale()))
-		return true;
-	ksft_print_msg("%u times\n", turn);
-	return false;
-}
 
 /* --- under load ----------------------------------------------------------------- */
 
@@ -128,7 +99,7 @@ TEST_F_TIMEOUT(churn, tables_change_under_load_and_nothing_is_lost, 280)
 
 	srandom(4711);
 	dmt_load_daemon(load, 0);
-	for (i = 0; go_on(i, 240, 50); i++) {
+	for (i = 0; i < dmt_turns(240); i++) {
 		bool killed = i % 5 == 4;
 		struct dmt_io *fsync = NULL;
 
@@ -167,7 +138,7 @@ TEST_F_TIMEOUT(churn, device_comes_and_goes_and_takes_its_own_along, 120)
 
 		ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
 	}
-	for (i = 0; go_on(i, 40, 15); i++) {
+	for (i = 0; i < dmt_turns(40); i++) {
 		ASSERT_EQ(0, load_table(self, 1 + 2 * i));
 		ASSERT_EQ(0, dmt_dm_resume(t->name));
 		EXPECT_EQ(100, dmt_counter(t->name, DMT_REMAPS));
@@ -275,7 +246,7 @@ TEST_F_TIMEOUT(ending, wiped_table_fails_what_waits, 120)
 	struct dmt_brief b;
 	unsigned int i, j;
 
-	for (i = 0; go_on(i, 40, 15); i++) {
+	for (i = 0; i < dmt_turns(40); i++) {
 		dmt_brief_make(&b, "wiped", &self->disk);
 		ASSERT_TRUE(begin_all(&b, io));
 		if (i % 2)
@@ -298,7 +269,7 @@ TEST_F_TIMEOUT(ending, table_is_wiped_after_its_daemon_has_served_it, 120)
 {
 	unsigned int i, j;
 
-	for (i = 0; go_on(i, 40, 15); i++) {
+	for (i = 0; i < dmt_turns(40); i++) {
 		struct dmt_server server = { .nr = 1 };
 		struct dmt_io *io[16];
 		struct dmt_brief b;
@@ -325,7 +296,7 @@ TEST_F_TIMEOUT(ending, deferred_removal_waits_for_the_last_one_to_close, 120)
 	struct dmt_io *io;
 	unsigned int i;
 
-	for (i = 0; go_on(i, 40, 15); i++) {
+	for (i = 0; i < dmt_turns(40); i++) {
 		struct dmt_map map = dmt_plain(&self->disk, 3, 3, RW);
 		uint32_t id;
 
@@ -348,4 +319,4 @@ TEST_F_TIMEOUT(ending, deferred_removal_waits_for_the_last_one_to_close, 120)
 	}
 }
 
-TEST_HARNESS_MAIN
+DMT_SCALED_MAIN
