@@ -121,6 +121,13 @@ static void take(struct policy *p, const struct dmt_msg *msg)
 		answer(p, &asked);
 }
 
+/* What its parent has open, devices above all, is to be free to go. */
+static void close_others(int fd)
+{
+	close_range(STDERR_FILENO + 1, fd - 1, 0);
+	close_range(fd + 1, ~0U, 0);
+}
+
 static void __attribute__((noreturn)) live(const struct dmt *t,
 					   struct dmt_book *book, unsigned int nr)
 {
@@ -136,6 +143,7 @@ static void __attribute__((noreturn)) live(const struct dmt *t,
 		if (book->place[block] != DMT_NOWHERE)
 			p->taken[book->place[block]] = true;
 	p->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	close_others(p->ctl);
 	for (;;) {
 		ssize_t n = dmt_read_msg(p->ctl, &msg);
 
@@ -405,8 +413,11 @@ bool dmt_load_stored(const struct dmt_load *load)
 	return true;
 }
 
-/* Take what the store has back to the origin, from behind. */
-static void bring_back(struct dmt_load *load)
+/**
+ * dmt_load_bring_back() - take what the store has back to the origin, from behind
+ * @load: no I/O is under way, and nothing is mapped, nor has been answered
+ */
+void dmt_load_bring_back(struct dmt_load *load)
 {
 	struct dmt_book *book = load->book;
 	uint8_t buf[DMT_BLOCK];
@@ -415,10 +426,11 @@ static void bring_back(struct dmt_load *load)
 	for (block = 0; block < DMT_LOAD_BLOCKS; block++) {
 		if (book->place[block] == DMT_NOWHERE)
 			continue;
-		expected(load, block, buf);
-		if (pwrite(load->t.origin.fd, buf, sizeof(buf),
+		if (pread(load->t.store.fd, buf, sizeof(buf),
+			  (off_t)book->place[block] * DMT_BLOCK) != sizeof(buf) ||
+		    pwrite(load->t.origin.fd, buf, sizeof(buf),
 			   (off_t)block * DMT_BLOCK) != sizeof(buf))
-			err(1, "writing to the origin");
+			err(1, "bringing back block %u", block);
 		book->place[block] = DMT_NOWHERE;
 	}
 }
@@ -438,7 +450,7 @@ bool dmt_load_rewind(struct dmt_load *load, unsigned int seed)
 	    dmt_dm_message(load->t.name, "drop_idle") ||
 	    !dmt_counts(load->t.name, DMT_REMAPS, 0))
 		return false;
-	bring_back(load);
+	dmt_load_bring_back(load);
 	dmt_load_daemon(load, seed);
 	return true;
 }

@@ -96,6 +96,7 @@ bool dmt_load_run(struct dmt_load *load, unsigned int more);
 bool dmt_load_hold_copy(struct dmt_load *load);
 bool dmt_load_finish(struct dmt_load *load);
 bool dmt_load_stored(const struct dmt_load *load);
+void dmt_load_bring_back(struct dmt_load *load);
 bool dmt_load_rewind(struct dmt_load *load, unsigned int seed);
 
 #endif /* DMT_LOAD_H */
