@@ -23,7 +23,7 @@
 
 #define BLOCKS	1024u
 #define UNITS	(DMT_BLOCK / DMT_UNIT)
-#define BUSY	(DMT_PATIENCE / 1000 * 3) /* s in which so much must be done */
+#define BUSY	(DMT_PATIENCE / 1000 * 3) /* s in which something must be done */
 
 /* --- a daemon ------------------------------------------------------------------------- */
 
@@ -242,8 +242,7 @@ FIXTURE_SETUP(faulty)
 	f->stop = eventfd(0, EFD_CLOEXEC);
 	if (t->fd < 0 || f->stop < 0)
 		err(1, "%s", t->name);
-	f->random = (uint64_t)time(NULL);
-	ksft_print_msg("seed %" PRIu64 "\n", f->random);
+	f->random = dmt_seed();
 	dmt_traffic_make(&f->traffic, t->fd, BLOCKS * UNITS);
 	dmt_traffic_holds(&f->traffic, 0, BLOCKS * UNITS, 1);
 	f->traffic.writers = 6;
@@ -287,15 +286,19 @@ FIXTURE_TEARDOWN(faulty)
 static bool run(struct faulty *f, uint64_t more)
 {
 	struct dmt_traffic *traffic = &f->traffic;
-	uint64_t until = traffic->ios + traffic->excused + more;
+	uint64_t done = traffic->ios + traffic->excused, last = done;
+	uint64_t until = done + more;
 	struct timespec begun, now;
 
 	clock_gettime(CLOCK_MONOTONIC, &begun);
-	while (traffic->ios + traffic->excused < until) {
+	for (; done < until; done = traffic->ios + traffic->excused) {
 		if (traffic->wrong || f->wrong)
 			return false;
 		poll(NULL, 0, 1);
 		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (done != last)
+			begun = now;
+		last = done;
 		if (now.tv_sec - begun.tv_sec > BUSY) {
 			warnx("nothing goes on any more");
 			return false;
@@ -358,6 +361,12 @@ static bool all_is_well(struct faulty *f)
 	return true;
 }
 
+/* Of all that is done over and over make drill has more. */
+static unsigned int longer(unsigned int times)
+{
+	return times * ((dmt_scale() + 3) / 4);
+}
+
 /* --- disks ------------------------------------------------------------------------------ */
 
 TEST_F_TIMEOUT(faulty, disks_that_fail_and_recover, 600)
@@ -365,7 +374,7 @@ TEST_F_TIMEOUT(faulty, disks_that_fail_and_recover, 600)
 	struct faulty *f = self->f;
 	unsigned int i;
 
-	for (i = 0; i < 12; i++) {
+	for (i = 0; i < longer(12); i++) {
 		const struct dmt_gate *gate = i % 2 ? &f->origin : &f->store;
 
 		ASSERT_TRUE(run(f, 20));
@@ -397,7 +406,7 @@ TEST_F_TIMEOUT(faulty, blocks_of_the_origin_that_cannot_be_read, 600)
 		ASSERT_EQ(0, dmt_dm_message(f->origin.name, message));
 	}
 	ASSERT_EQ(0, dmt_dm_message(f->origin.name, "enable"));
-	ASSERT_TRUE(run(f, 300));
+	ASSERT_TRUE(run(f, longer(300)));
 	EXPECT_LT(20, f->traffic.excused);
 	ASSERT_EQ(0, dmt_dm_message(f->origin.name, "disable"));
 	ASSERT_TRUE(faults_end(f));
@@ -415,7 +424,7 @@ TEST_F_TIMEOUT(faulty, requests_that_fail_at_random, 600)
 	dmt_inject_disk(&f->t.origin, true);
 	dmt_inject_disk(&f->t.store, true);
 	dmt_inject("fail_make_request", 20);
-	ASSERT_TRUE(run(f, 500));
+	ASSERT_TRUE(run(f, longer(500)));
 	dmt_inject_stop("fail_make_request");
 	EXPECT_LT(20, f->traffic.excused);
 	ASSERT_TRUE(faults_end(f));
@@ -439,7 +448,7 @@ static bool run_poor(struct faulty *f, unsigned int percent)
 	dmt_inject_here("failslab", percent);
 	dmt_inject_here("fail_page_alloc", percent);
 	before = f->pushed;
-	for (i = 0; i < 10 && ok; i++)
+	for (i = 0; i < longer(10) && ok; i++)
 		ok = !dmt_dm_message(f->t.name, "drop_idle") && run(f, 30);
 	f->pushed_poor = f->pushed - before;
 	dmt_inject_stop("failslab");
@@ -484,7 +493,7 @@ TEST_F_TIMEOUT(faulty, buffers_that_fault_at_random, 600)
 	if (!dmt_inject_able("fail_usercopy"))
 		SKIP(return, "this kernel cannot fail copies to and from user space (no fail_usercopy)");
 	dmt_inject_here("fail_usercopy", 30);
-	for (i = 0; i < 10; i++) {
+	for (i = 0; i < longer(10); i++) {
 		ASSERT_EQ(0, dmt_dm_message(f->t.name, "drop_idle"));
 		ASSERT_TRUE(run(f, 40));
 	}
@@ -544,12 +553,12 @@ FIXTURE_TEARDOWN(nth)
 /* Each of them takes long; where there is no time, an eighth of them, by chance. */
 static unsigned int nth_step(void)
 {
-	return getenv("DMT_SCALE") ? 1 : 8;
+	return dmt_scale() > 1 ? 1 : 8;
 }
 
 static unsigned int nth_first(void)
 {
-	return 1 + (unsigned int)time(NULL) % nth_step();
+	return 1 + (unsigned int)(dmt_seed() % nth_step());
 }
 
 /* A table load succeeds, or fails for lack of memory and leaves no trace. */
@@ -613,4 +622,4 @@ TEST_F_TIMEOUT(nth, each_allocation_of_an_open_can_fail, 600)
 	EXPECT_LT(0, failed);
 }
 
-TEST_HARNESS_MAIN
+DMT_SCALED_MAIN

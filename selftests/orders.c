@@ -438,17 +438,6 @@ FIXTURE_TEARDOWN(orders)
 	EXPECT_TRUE(dmt_keys_are_gone());
 }
 
-/* From a seed that is printed, or given. */
-static void orders_seed(void)
-{
-	const char *given = getenv("DMT_SEED");
-	unsigned int seed = given ? (unsigned int)atoi(given) :
-				    (unsigned int)time(NULL);
-
-	ksft_print_msg("DMT_SEED=%u\n", seed);
-	srandom(seed);
-}
-
 TEST_F_TIMEOUT(orders, each_step_gives_what_it_must, 150)
 {
 	time_t until = time(NULL) + variant->seconds;
@@ -458,7 +447,7 @@ TEST_F_TIMEOUT(orders, each_step_gives_what_it_must, 150)
 
 	memcpy(order, variant->first, sizeof(order));
 	if (variant->seconds)
-		orders_seed();
+		srandom((unsigned int)dmt_seed());
 	do {
 		if (variant->seconds)
 			shuffle(order, variant->nr);

@@ -213,6 +213,19 @@ int dmt_dm_open(const char *name, int flags)
 	return open(path, flags | O_CLOEXEC);
 }
 
+/* Is there such a device? */
+bool dmt_dm_exists(const char *name)
+{
+	struct dm_task *task = task_make(DM_DEVICE_INFO, name);
+	struct dm_info info;
+	bool exists;
+
+	exists = dm_task_run(task) && dm_task_get_info(task, &info) &&
+		 info.exists;
+	dm_task_destroy(task);
+	return exists;
+}
+
 /* The number of a device, with a table or without. */
 dev_t dmt_dm_dev(const char *name)
 {

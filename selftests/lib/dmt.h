@@ -73,6 +73,7 @@ int dmt_dm_clear(const char *name);
 void dmt_dm_status(const char *name, bool inactive, char *buf, size_t len);
 void dmt_dm_table(const char *name, char *buf, size_t len);
 int dmt_dm_open(const char *name, int flags);
+bool dmt_dm_exists(const char *name);
 dev_t dmt_dm_dev(const char *name);
 
 /* Counters of the status line, by their place behind the device number. */

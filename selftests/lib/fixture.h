@@ -9,6 +9,7 @@
 
 #include "dmt.h"
 #include "kselftest_harness.h"
+#include "settings.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
@@ -34,5 +35,27 @@ FIXTURE_TEARDOWN(dm)
 {
 	dmt_teardown(&self->t);
 }
+
+/*
+ * A test's limit is one for what it does unasked: all of this program's become so
+ * many times as long, and so many seconds longer.
+ */
+static inline void dmt_extend_limits(unsigned int factor, uint64_t seconds)
+{
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+
+	for (f = __fixture_list; f; f = f->next)
+		for (t = f->tests; t; t = t->next)
+			t->timeout = t->timeout * (int)factor + (int)seconds;
+}
+
+/* TEST_HARNESS_MAIN of those that DMT_SCALE makes longer. */
+#define DMT_SCALED_MAIN \
+	int main(int argc, char **argv) \
+	{ \
+		dmt_extend_limits(dmt_scale(), 0); \
+		return test_harness_run(argc, argv); \
+	}
 
 #endif /* DMT_FIXTURE_H */

@@ -2,7 +2,6 @@
 /* Load with verification: a daemon that copies on write, and I/O. */
 #define _GNU_SOURCE
 #include "load.h"
-#include "gate.h"
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,6 +97,12 @@ static void commit(struct policy *p, uint32_t id)
 		errx(2, "an ack was refused");
 }
 
+static void refuse(struct policy *p, uint32_t id)
+{
+	if (dmt_fail(p->ctl, id))
+		errx(2, "a failure was refused");
+}
+
 static void take(struct policy *p, const struct dmt_msg *msg)
 {
 	struct pending asked = {
@@ -107,10 +113,19 @@ static void take(struct policy *p, const struct dmt_msg *msg)
 
 	if (msg->header.msg_type == DM_USERSPACE_STATUS)
 		commit(p, msg->status.id_of_op);
+	else if (asked.block >= DMT_LOAD_BLOCKS)
+		refuse(p, asked.id); /* the test's own */
 	else if (random() % 2)
 		p->later[p->nr_later++] = asked;
 	else
 		answer(p, &asked);
+}
+
+/* What its parent has open, devices above all, is to be free to go. */
+static void close_others(int fd)
+{
+	close_range(STDERR_FILENO + 1, fd - 1, 0);
+	close_range(fd + 1, ~0U, 0);
 }
 
 static void __attribute__((noreturn)) live(const struct dmt *t,
@@ -128,11 +143,14 @@ static void __attribute__((noreturn)) live(const struct dmt *t,
 		if (book->place[block] != DMT_NOWHERE)
 			p->taken[book->place[block]] = true;
 	p->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	close_others(p->ctl);
 	for (;;) {
 		ssize_t n = dmt_read_msg(p->ctl, &msg);
 
 		if (n > 0) {
 			take(p, &msg);
+		} else if (!n) {
+			_exit(0); /* the key is gone */
 		} else if (n != -EAGAIN) {
 			errx(2, "read: %zd", n);
 		} else if (p->nr_later) {
@@ -164,6 +182,22 @@ void dmt_load_daemon(struct dmt_load *load, unsigned int seed)
 		live(&load->t, load->book, seed);
 }
 
+/* From here on the daemon reads nothing, and says nothing; it is still there. */
+void dmt_load_stop(const struct dmt_load *load)
+{
+	int status;
+
+	kill(load->daemon, SIGSTOP);
+	if (waitpid(load->daemon, &status, WUNTRACED) != load->daemon ||
+	    !WIFSTOPPED(status))
+		errx(1, "the daemon has died");
+}
+
+void dmt_load_continue(const struct dmt_load *load)
+{
+	kill(load->daemon, SIGCONT);
+}
+
 /* Kill the daemon. False where it was not alive any more. */
 bool dmt_load_kill(struct dmt_load *load)
 {
@@ -186,6 +220,41 @@ static void expected(const struct dmt_load *load, uint32_t block, uint8_t *want)
 			    load->part[block]);
 }
 
+/* Either of the devices. */
+static int some_fd(const struct dmt_load *load)
+{
+	return *load->twin && random() % 2 ? load->twin_fd : load->t.fd;
+}
+
+static void slot_read(struct dmt_load *load, struct dmt_slot *slot)
+{
+	slot->io = dmt_io_now(some_fd(load), DMT_READ,
+			      (uint64_t)slot->block * DMT_BLOCK, DMT_BLOCK, 0);
+}
+
+static void slot_write(struct dmt_load *load, struct dmt_slot *slot, bool part)
+{
+	uint32_t block = slot->block;
+
+	if (part) {
+		load->part[block] = ++load->version;
+		slot->io = dmt_write_part(some_fd(load), block, load->version);
+		return;
+	}
+	load->seed[block] = ++load->version;
+	load->part[block] = DMT_NO_PART;
+	slot->io = dmt_io_now(some_fd(load), DMT_WRITE,
+			      (uint64_t)block * DMT_BLOCK, DMT_BLOCK,
+			      load->version);
+}
+
+static void slot_take(struct dmt_load *load, struct dmt_slot *slot,
+		      uint32_t block)
+{
+	load->busy[block] = true;
+	slot->block = block;
+}
+
 static void slot_begin(struct dmt_load *load, struct dmt_slot *slot)
 {
 	uint32_t block;
@@ -194,19 +263,12 @@ static void slot_begin(struct dmt_load *load, struct dmt_slot *slot)
 	do
 		block = random() % (random() % 2 ? DMT_LOAD_BLOCKS : 256);
 	while (load->busy[block]);
-	load->busy[block] = true;
-	slot->block = block;
+	slot_take(load, slot, block);
 	slot->read = random() % 3 == 0;
-	if (slot->read) {
-		slot->io = dmt_begin_read(&load->t, block);
-	} else if (random() % 4) {
-		load->part[block] = ++load->version;
-		slot->io = dmt_write_part(load->t.fd, block, load->version);
-	} else {
-		load->seed[block] = ++load->version;
-		load->part[block] = DMT_NO_PART;
-		slot->io = dmt_begin_write(&load->t, block, load->version);
-	}
+	if (slot->read)
+		slot_read(load, slot);
+	else
+		slot_write(load, slot, random() % 4);
 }
 
 static bool slot_end(struct dmt_load *load, struct dmt_slot *slot)
@@ -255,15 +317,76 @@ bool dmt_load_run(struct dmt_load *load, unsigned int more)
 	return true;
 }
 
-/* Wait for all I/O, and read what was written. False: something was wrong. */
-bool dmt_load_finish(struct dmt_load *load)
+/* A block that is on the origin, and that no I/O goes to. */
+static uint32_t some_at_origin(const struct dmt_load *load)
 {
-	uint32_t block;
+	uint32_t i, block = random() % DMT_LOAD_BLOCKS;
+
+	for (i = 0; i < DMT_LOAD_BLOCKS; i++) {
+		block = (block + 1) % DMT_LOAD_BLOCKS;
+		if (!load->busy[block] && __atomic_load_n(&load->book->place[block],
+				__ATOMIC_ACQUIRE) == DMT_NOWHERE)
+			return block;
+	}
+	errx(1, "all blocks have been copied");
+}
+
+/* Wait until there are copies, or SYNCs: they come of I/O that is under way. */
+static bool some_are_counted(const struct dmt_load *load,
+			     enum dmt_counter which)
+{
+	unsigned int ms;
+
+	for (ms = 0; ms < DMT_PATIENCE; ms++) {
+		if (dmt_counter(load->t.name, which))
+			return true;
+		poll(NULL, 0, 1);
+	}
+	warnx("waited in vain for counter %d", which);
+	return false;
+}
+
+/**
+ * dmt_load_hold_copy() - have a copy, and whatever else, wait at the gate
+ * @load: gated, and with a daemon
+ *
+ * The gate is shut when this returns. All slots are in use, and at least one of them
+ * waits for a copy that was begun, and which its daemon is to be told of.
+ */
+bool dmt_load_hold_copy(struct dmt_load *load)
+{
+	struct dmt_slot *slot = &load->slots[0];
+	unsigned int i;
+
+	if (slot->io && !slot_end(load, slot))
+		return false;
+	dmt_gate_shut(&load->gate);
+	slot_take(load, slot, some_at_origin(load));
+	slot->read = false;
+	slot_write(load, slot, true);
+	for (i = 1; i < DMT_LOAD_SLOTS; i++)
+		if (!load->slots[i].io)
+			slot_begin(load, &load->slots[i]);
+	return some_are_counted(load, DMT_COPIES);
+}
+
+static bool end_all(struct dmt_load *load)
+{
 	unsigned int i;
 
 	for (i = 0; i < DMT_LOAD_SLOTS; i++)
 		if (load->slots[i].io && !slot_end(load, &load->slots[i]))
 			return false;
+	return true;
+}
+
+/* Wait for all I/O, and read what was written. False: something was wrong. */
+bool dmt_load_finish(struct dmt_load *load)
+{
+	uint32_t block;
+
+	if (!end_all(load))
+		return false;
 	for (block = 0; block < DMT_LOAD_BLOCKS; block++)
 		if ((load->seed[block] != DMT_ORIGIN ||
 		     load->part[block] != DMT_NO_PART) &&
@@ -290,7 +413,125 @@ bool dmt_load_stored(const struct dmt_load *load)
 	return true;
 }
 
+/**
+ * dmt_load_bring_back() - take what the store has back to the origin, from behind
+ * @load: no I/O is under way, and nothing is mapped, nor has been answered
+ */
+void dmt_load_bring_back(struct dmt_load *load)
+{
+	struct dmt_book *book = load->book;
+	uint8_t buf[DMT_BLOCK];
+	uint32_t block;
+
+	for (block = 0; block < DMT_LOAD_BLOCKS; block++) {
+		if (book->place[block] == DMT_NOWHERE)
+			continue;
+		if (pread(load->t.store.fd, buf, sizeof(buf),
+			  (off_t)book->place[block] * DMT_BLOCK) != sizeof(buf) ||
+		    pwrite(load->t.origin.fd, buf, sizeof(buf),
+			   (off_t)block * DMT_BLOCK) != sizeof(buf))
+			err(1, "bringing back block %u", block);
+		book->place[block] = DMT_NOWHERE;
+	}
+}
+
+/**
+ * dmt_load_rewind() - let all blocks live on the origin again, with what they hold
+ * @load: has a daemon; gets a new one
+ * @seed: of that
+ *
+ * There is no end of blocks to be copied then. Nothing is mapped any more.
+ *
+ * Return: false where something was not as it should be.
+ */
+bool dmt_load_rewind(struct dmt_load *load, unsigned int seed)
+{
+	if (!end_all(load) || !dmt_load_kill(load) || !dmt_load_stored(load) ||
+	    dmt_dm_message(load->t.name, "drop_idle") ||
+	    !dmt_counts(load->t.name, DMT_REMAPS, 0))
+		return false;
+	dmt_load_bring_back(load);
+	dmt_load_daemon(load, seed);
+	return true;
+}
+
 /* --- the device ------------------------------------------------------------------------ */
+
+/**
+ * dmt_load_table() - load a table, which the next resume makes the live one
+ * @load: whose devices it names
+ * @name: of a mapped device
+ * @table: what it is like
+ *
+ * Return: 0 or a negative errno.
+ */
+int dmt_load_table(const struct dmt_load *load, const char *name,
+		   const struct dmt_load_table *table)
+{
+	unsigned int i, nr = table->lines ? table->lines : 1;
+	const uint64_t each = DMT_LOAD_BLOCKS / nr * DMT_SECTORS;
+	struct dmt_line lines[4];
+	char params[256];
+	size_t used;
+
+	dmt_params(&load->t, params, sizeof(params));
+	used = strlen(params);
+	if (table->extra)
+		used += snprintf(params + used, sizeof(params) - used, " %u:%u",
+				 major(table->extra), minor(table->extra));
+	snprintf(params + used, sizeof(params) - used, "%s",
+		 table->features ? table->features : "");
+	for (i = 0; i < nr; i++)
+		lines[i] = (struct dmt_line){ i * each, each, "userspace",
+					      params };
+	lines[nr - 1].sectors = DMT_LOAD_BLOCKS * DMT_SECTORS + table->more -
+				(nr - 1) * each;
+	return dmt_dm_load_lines(name, lines, nr, false);
+}
+
+static int make_device(const struct dmt_load *load, const char *name)
+{
+	const struct dmt_load_table table = { 0 };
+	int fd;
+
+	if (dmt_dm_create(name) || dmt_load_table(load, name, &table) ||
+	    dmt_dm_resume(name))
+		errx(1, "cannot make the mapped device %s", name);
+	fd = dmt_dm_open(name, O_RDWR | O_DIRECT);
+	if (fd < 0)
+		err(1, "%s", name);
+	return fd;
+}
+
+static void load_setup(struct dmt_load *load, bool gated)
+{
+	const uint64_t blocks = DMT_LOAD_BLOCKS + DMT_LOAD_REST;
+	struct dmt *t = &load->t;
+	char name[64];
+	uint32_t block;
+
+	memset(load, 0, sizeof(*load));
+	snprintf(t->name, sizeof(t->name), "dmt%d", getpid());
+	dmt_disk_open(&t->origin, blocks * DMT_BLOCK, 0);
+	dmt_disk_open(&t->store, blocks * DMT_BLOCK, 0);
+	load->book = mmap(NULL, sizeof(*load->book), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (load->book == MAP_FAILED)
+		err(1, "mmap");
+	for (block = 0; block < blocks; block++)
+		dmt_place_fill(&t->origin, block, block, DMT_ORIGIN);
+	for (block = 0; block < DMT_LOAD_BLOCKS; block++) {
+		load->book->place[block] = DMT_NOWHERE;
+		load->seed[block] = DMT_ORIGIN;
+		load->part[block] = DMT_NO_PART;
+	}
+	load->version = DMT_ORIGIN;
+	snprintf(name, sizeof(name), "%s-origin", t->name);
+	if (gated)
+		dmt_gate_make(&load->gate, name, &t->origin);
+	t->fd = make_device(load, t->name);
+	t->ctl = -1;
+}
 
 /**
  * dmt_load_setup() - make a mapped device that has no daemon yet
@@ -298,35 +539,26 @@ bool dmt_load_stored(const struct dmt_load *load)
  */
 void dmt_load_setup(struct dmt_load *load)
 {
-	struct dmt *t = &load->t;
-	char params[256];
-	uint32_t block;
+	load_setup(load, false);
+}
 
-	memset(load, 0, sizeof(*load));
-	snprintf(t->name, sizeof(t->name), "dmt%d", getpid());
-	dmt_disk_open(&t->origin, DMT_LOAD_BLOCKS * DMT_BLOCK, 0);
-	dmt_disk_open(&t->store, DMT_LOAD_BLOCKS * DMT_BLOCK, 0);
-	load->book = mmap(NULL, sizeof(*load->book), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (load->book == MAP_FAILED)
-		err(1, "mmap");
-	for (block = 0; block < DMT_LOAD_BLOCKS; block++) {
-		dmt_place_fill(&t->origin, block, block, DMT_ORIGIN);
-		load->book->place[block] = DMT_NOWHERE;
-		load->seed[block] = DMT_ORIGIN;
-		load->part[block] = DMT_NO_PART;
-	}
-	load->version = DMT_ORIGIN;
-	dmt_params(t, params, sizeof(params));
-	if (dmt_dm_create(t->name) ||
-	    dmt_dm_load(t->name, 0, DMT_LOAD_BLOCKS * DMT_SECTORS, "userspace",
-			params) ||
-	    dmt_dm_resume(t->name))
-		errx(1, "cannot make the mapped device %s", t->name);
-	t->fd = dmt_dm_open(t->name, O_RDWR | O_DIRECT);
-	if (t->fd < 0)
-		err(1, "%s", t->name);
-	t->ctl = -1;
+/**
+ * dmt_load_setup_gated() - likewise, with a gate before its origin
+ * @load: gets it
+ */
+void dmt_load_setup_gated(struct dmt_load *load)
+{
+	load_setup(load, true);
+}
+
+/**
+ * dmt_load_add_twin() - make another device of the same key, for half of the I/O
+ * @load: has been set up
+ */
+void dmt_load_add_twin(struct dmt_load *load)
+{
+	snprintf(load->twin, sizeof(load->twin), "%s-twin", load->t.name);
+	load->twin_fd = make_device(load, load->twin);
 }
 
 /**
@@ -335,8 +567,19 @@ void dmt_load_setup(struct dmt_load *load)
  */
 void dmt_load_teardown(struct dmt_load *load)
 {
+	/* Whatever a failed test has left shut, stopped or suspended. */
+	if (load->gate.sectors)
+		dmt_gate_mend(&load->gate);
 	if (load->daemon > 0)
 		dmt_load_kill(load);
 	dmt_dm_resume(load->t.name);
+	if (*load->twin) {
+		dmt_dm_resume(load->twin);
+		dmt_dm_message(load->twin, "fail_waiting");
+		close(load->twin_fd);
+		if (dmt_dm_remove(load->twin))
+			warnx("cannot remove %s", load->twin);
+	}
 	dmt_teardown(&load->t);
+	dmt_gate_remove(&load->gate);
 }

@@ -7,8 +7,10 @@
 #define DMT_LOAD_H
 
 #include "dmt.h"
+#include "gate.h"
 
 #define DMT_LOAD_BLOCKS 4096u
+#define DMT_LOAD_REST 8u /* blocks of both disks behind these */
 #define DMT_LOAD_SLOTS 24
 #define DMT_NOWHERE 0xffffffffu
 
@@ -37,8 +39,25 @@ struct dmt_slot {
 };
 
 /**
+ * struct dmt_load_table - how a table differs from the one there is at first
+ * @lines: it has so many, of one key, that share the blocks; 0 is one
+ * @more: sectors behind the blocks of the load
+ * @extra: a third device, or 0
+ * @features: feature args, or NULL
+ */
+struct dmt_load_table {
+	unsigned int lines;
+	uint64_t more;
+	dev_t extra;
+	const char *features;
+};
+
+/**
  * struct dmt_load - a mapped device, a daemon, and I/O
  * @t: the device; a process of its own has the control device
+ * @gate: before the origin, where there is one
+ * @twin: another device of the same key, or an empty name
+ * @twin_fd: it; half of the I/O goes there
  * @book: shared by all daemons
  * @slots: I/O
  * @seed: what each block holds: see dmt_block_reads()
@@ -50,6 +69,9 @@ struct dmt_slot {
  */
 struct dmt_load {
 	struct dmt t;
+	struct dmt_gate gate;
+	char twin[40];
+	int twin_fd;
 	struct dmt_book *book;
 	struct dmt_slot slots[DMT_LOAD_SLOTS];
 	int seed[DMT_LOAD_BLOCKS];
@@ -61,11 +83,20 @@ struct dmt_load {
 };
 
 void dmt_load_setup(struct dmt_load *load);
+void dmt_load_setup_gated(struct dmt_load *load);
+void dmt_load_add_twin(struct dmt_load *load);
 void dmt_load_teardown(struct dmt_load *load);
+int dmt_load_table(const struct dmt_load *load, const char *name,
+		   const struct dmt_load_table *table);
 void dmt_load_daemon(struct dmt_load *load, unsigned int seed);
 bool dmt_load_kill(struct dmt_load *load);
+void dmt_load_stop(const struct dmt_load *load);
+void dmt_load_continue(const struct dmt_load *load);
 bool dmt_load_run(struct dmt_load *load, unsigned int more);
+bool dmt_load_hold_copy(struct dmt_load *load);
 bool dmt_load_finish(struct dmt_load *load);
 bool dmt_load_stored(const struct dmt_load *load);
+void dmt_load_bring_back(struct dmt_load *load);
+bool dmt_load_rewind(struct dmt_load *load, unsigned int seed);
 
 #endif /* DMT_LOAD_H */

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Calls of dmsetup that may have to wait. */
+/* Calls, mostly of dmsetup, that may have to wait. */
 #define _GNU_SOURCE
 #include "suspend.h"
 #include "gate.h"
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static int sync_data(const char *name)
+{
+	int fd = dmt_dm_open(name, O_RDWR);
+
+	return fd < 0 || fdatasync(fd) ? -errno : 0;
+}
 
 static int call_do(const char *name, enum dmt_verb verb)
 {
@@ -24,6 +32,8 @@ static int call_do(const char *name, enum dmt_verb verb)
 		return dmt_dm_resume(name);
 	case DMT_REMOVE:
 		return dmt_dm_remove(name);
+	case DMT_FDATASYNC:
+		return sync_data(name);
 	}
 	return -EINVAL;
 }
@@ -67,7 +77,7 @@ bool dmt_call_ended(const struct dmt_call *call)
 	return ends_within(call, 0);
 }
 
-static bool sleeps_in_ioctl(const struct dmt_call *call)
+static bool sleeps(const struct dmt_call *call)
 {
 	char path[64];
 	long nr = -1;
@@ -81,7 +91,18 @@ static bool sleeps_in_ioctl(const struct dmt_call *call)
 	if (fscanf(f, "%ld", &nr) != 1)
 		nr = -1;
 	fclose(f);
-	return nr == SYS_ioctl;
+	return nr == SYS_ioctl || nr == SYS_fdatasync;
+}
+
+/* Wait until it sleeps in its call, for whatever. False where it has ended. */
+bool dmt_call_sleeps(const struct dmt_call *call)
+{
+	while (!sleeps(call)) {
+		if (dmt_call_ended(call))
+			return false;
+		sched_yield();
+	}
+	return true;
 }
 
 /**
@@ -96,11 +117,8 @@ bool dmt_call_waits(const struct dmt_call *call)
 
 	/* It sleeps for grace periods, too: what lasts longer is no such. */
 	for (i = 0; i < 3; i++) {
-		while (!sleeps_in_ioctl(call)) {
-			if (dmt_call_ended(call))
-				return false;
-			sched_yield();
-		}
+		if (!dmt_call_sleeps(call))
+			return false;
 		dmt_grace_period();
 	}
 	return !dmt_call_ended(call);

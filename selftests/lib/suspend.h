@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Calls of dmsetup that may have to wait, in a process of their own. */
+/* Calls, mostly of dmsetup, that may have to wait, in a process of their own. */
 #ifndef DMT_SUSPEND_H
 #define DMT_SUSPEND_H
 
@@ -15,11 +15,13 @@ struct dmt_call {
 	int pidfd;
 };
 
-enum dmt_verb { DMT_SUSPEND, DMT_SUSPEND_NOFLUSH, DMT_RESUME, DMT_REMOVE };
+enum dmt_verb { DMT_SUSPEND, DMT_SUSPEND_NOFLUSH, DMT_RESUME, DMT_REMOVE,
+		DMT_FDATASYNC };
 
 void dmt_call_begin(struct dmt_call *call, const struct dmt *t,
 		    const char *name, enum dmt_verb verb);
 bool dmt_call_ended(const struct dmt_call *call);
+bool dmt_call_sleeps(const struct dmt_call *call);
 bool dmt_call_waits(const struct dmt_call *call);
 int dmt_call_result(struct dmt_call *call);
 
