@@ -7,13 +7,12 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include "lib/sysfs.h"
+#include "lib/tracing.h"
 #include <err.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
 
 #ifndef MADV_PAGEOUT
@@ -22,62 +21,40 @@
 
 /* --- what read and write may do for memory ------------------------------------------ */
 
-#define TRACEFS "/sys/kernel/tracing"
 #define PMD (2ul << 20) /* bytes that one page of a page table maps, or more */
 
 /**
- * @t: as in most tests
- * @dir: a tracefs instance of its own; empty where the kernel has no tracefs
- * @marker: its trace_marker
+ * @g: as in many tests
+ * @tracing: of what this thread does
+ * @able: the kernel has such a thing
+ * @filter: says so
  */
 FIXTURE(traced)
 {
-	struct dmt t;
-	char dir[128];
-	int marker;
+	struct dmt_gated g;
+	struct dmt_tracing tracing;
+	bool able;
+	char filter[64];
 };
-
-static bool put(const char *dir, const char *file, const char *value)
-{
-	char path[256];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir, file);
-	f = fopen(path, "we");
-	return f && fputs(value, f) >= 0 && !fclose(f);
-}
 
 FIXTURE_SETUP(traced)
 {
-	char path[256], filter[64];
-	struct stat st;
-
-	dmt_setup(&self->t);
-	if (stat(TRACEFS "/instances", &st) &&
-	    mount("tracefs", TRACEFS, "tracefs", 0, NULL))
-		return;
-	snprintf(self->dir, sizeof(self->dir), TRACEFS "/instances/%s",
-		 self->t.name);
-	if (mkdir(self->dir, 0700))
-		err(1, "%s", self->dir);
-	snprintf(path, sizeof(path), "%s/trace_marker", self->dir);
-	self->marker = open(path, O_WRONLY | O_CLOEXEC);
-	snprintf(filter, sizeof(filter), "common_pid == %d", getpid());
-	if (self->marker < 0 ||
-	    !put(self->dir, "events/kmem/mm_page_alloc/filter", filter) ||
-	    !put(self->dir, "events/kmem/mm_page_alloc/enable", "1"))
-		errx(1, "cannot trace");
+	dmt_gated_setup(&self->g);
+	self->able = dmt_tracing_make(&self->tracing, self->g.t.name);
+	snprintf(self->filter, sizeof(self->filter), "common_pid == %d",
+		 getpid());
 }
 
 FIXTURE_TEARDOWN(traced)
 {
-	dmt_teardown(&self->t);
-	if (!*self->dir)
-		return;
-	close(self->marker);
-	if (rmdir(self->dir))
-		warn("%s", self->dir);
+	dmt_gated_teardown(&self->g);
+	dmt_tracing_remove(&self->tracing);
 }
+
+#define NEEDS_TRACEFS() do { \
+	if (!self->able) \
+		SKIP(return, "this kernel has no tracefs"); \
+} while (0)
 
 /* A page that has no memory yet, nor has the page table that it needs. */
 static void *fresh_page(int fd)
@@ -97,8 +74,7 @@ static void *fresh_page(int fd)
 
 static void mark(FIXTURE_DATA(traced) *self, const char *word)
 {
-	if (write(self->marker, word, strlen(word)) != (ssize_t)strlen(word))
-		err(1, "trace_marker");
+	dmt_tracing_mark(&self->tracing, word);
 }
 
 /* Could whoever asks for memory like that wait for I/O? */
@@ -129,15 +105,11 @@ struct pages {
 static struct pages pages_between(FIXTURE_DATA(traced) *self, const char *begin,
 				  const char *end)
 {
-	char path[256], line[1024];
+	FILE *f = dmt_tracing_read(&self->tracing);
 	struct pages pages = { 0 };
 	bool inside = false;
-	FILE *f;
+	char line[1024];
 
-	snprintf(path, sizeof(path), "%s/trace", self->dir);
-	f = fopen(path, "re");
-	if (!f)
-		err(1, "%s", path);
 	while (fgets(line, sizeof(line), f)) {
 		const char *flags = strstr(line, "gfp_flags=");
 
@@ -176,7 +148,7 @@ TEST_F(traced, read_and_write_get_memory_without_io)
 			       sizeof(struct dmu_msg_map_request);
 	const size_t answer = sizeof(struct dmu_msg_header) +
 			      sizeof(struct dmu_msg_map_response);
-	struct dmt *t = &self->t;
+	struct dmt *t = &self->g.t;
 	struct dmt_map map = dmt_plain(&t->origin, 3, 3, RO);
 	struct dmu_msg_map_response r;
 	struct pages pages;
@@ -185,8 +157,8 @@ TEST_F(traced, read_and_write_get_memory_without_io)
 	char *touched;
 	ssize_t n;
 
-	if (!*self->dir)
-		SKIP(return, "this kernel has no tracefs");
+	NEEDS_TRACEFS();
+	dmt_tracing_on(&self->tracing, "kmem/mm_page_alloc", self->filter);
 	io = dmt_begin_read(t, 3);
 	ASSERT_TRUE(dmt_readable(t->ctl, DMT_PATIENCE));
 	msg = fresh_page(-1);
@@ -215,6 +187,105 @@ TEST_F(traced, read_and_write_get_memory_without_io)
 	pages = pages_between(self, "write-begins", "write-ends");
 	EXPECT_LT(0, pages.all);
 	EXPECT_EQ(0, pages.io);
+}
+
+/* --- what a write sets off ------------------------------------------------------------------ */
+
+/* Bios that this thread has sent to any device between two marks. */
+static unsigned int bios_between(FIXTURE_DATA(traced) *self, const char *begin,
+				 const char *end)
+{
+	FILE *f = dmt_tracing_read(&self->tracing);
+	bool inside = false;
+	unsigned int nr = 0;
+	char line[1024];
+
+	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, begin))
+			inside = true;
+		else if (strstr(line, end))
+			inside = false;
+		else
+			nr += inside && strstr(line, ": block_bio_");
+	}
+	fclose(f);
+	return nr;
+}
+
+/* Write between two marks. */
+#define MARKED(write) ({ \
+	int r_; \
+	mark(self, "write-begins"); \
+	r_ = (write); \
+	mark(self, "write-ends"); \
+	r_; \
+})
+
+/* Of each kind of thing that a daemon can bring about one, while no disk answers. */
+static bool set_all_off(FIXTURE_DATA(traced) *self, struct dmt_io **io)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map known = dmt_plain(&t->store, 1, 1, RW);
+	struct dmt_map held = dmt_plain(&self->g.spare, 2, 2, RW | SYNC);
+	struct dmt_map hit = dmt_plain(&t->origin, 3, 3, RO);
+	struct dmt_map cow = dmt_cow(t, 4, 4, RW);
+	struct dmt_map pushed = dmt_cow(t, 5, 5, RW);
+	struct dmt_map other = dmt_plain(&self->g.spare, 1, 6, RW);
+	uint32_t id, sync;
+
+	io[0] = dmt_write_part(t->fd, 2, 2);
+	sync = dmt_expect_request(t->ctl, 2, RW);
+	if (!sync || MARKED(dmt_map(t->ctl, sync, &held)) ||
+	    !dmt_expect_status(t->ctl, sync, DM_USERSPACE_SYNC_COMPLETE) ||
+	    MARKED(dmt_map(t->ctl, 0, &known)))
+		return false;
+	io[1] = dmt_begin_write(t, 1, 2);
+	io[2] = dmt_begin_read(t, 3);
+	id = dmt_expect_request(t->ctl, 3, RO);
+	if (!id || MARKED(dmt_map(t->ctl, id, &hit)))
+		return false;
+	io[3] = dmt_write_part(t->fd, 4, 2);
+	id = dmt_expect_request(t->ctl, 4, RW);
+	if (!id || MARKED(dmt_map(t->ctl, id, &cow)) ||
+	    MARKED(dmt_map(t->ctl, 0, &pushed)) ||
+	    MARKED(dmt_map(t->ctl, 0, &other)) ||
+	    MARKED(dmt_invalidate(t->ctl, 42, 1)))
+		return false;
+	io[4] = dmt_begin_read(t, 6);
+	id = dmt_expect_request(t->ctl, 6, RO);
+	if (!id || MARKED(dmt_fail(t->ctl, id)))
+		return false;
+	/* What was held is completed, though nothing else has come back yet. */
+	return !MARKED(dmt_sync_done(t->ctl, sync)) && !dmt_io_result(io[0]) &&
+	       dmt_io_result(io[4]) == -EIO;
+}
+
+TEST_F(traced, write_sends_no_io_and_waits_for_none)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io[5];
+	unsigned int i;
+
+	NEEDS_TRACEFS();
+	dmt_gate_shut(&self->g.origin);
+	dmt_gate_shut(&self->g.store);
+	dmt_tracing_on(&self->tracing, "block/block_bio_queue", self->filter);
+	dmt_tracing_on(&self->tracing, "block/block_bio_remap", self->filter);
+	ASSERT_TRUE(set_all_off(self, io));
+	for (i = 1; i < 4; i++)
+		EXPECT_FALSE(dmt_io_done(io[i]));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	dmt_gate_open(&self->g.origin);
+	dmt_gate_open(&self->g.store);
+	for (i = 1; i < 4; i++)
+		EXPECT_EQ(0, dmt_io_result(io[i]));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_COMPLETE));
+	/* What it would look like. */
+	mark(self, "io-begins");
+	EXPECT_TRUE(dmt_read_matches(t->fd, 3, DMT_ORIGIN));
+	mark(self, "io-ends");
+	EXPECT_LT(1, bios_between(self, "io-begins", "io-ends"));
+	EXPECT_EQ(0, bios_between(self, "write-begins", "write-ends"));
 }
 
 /* --- a daemon that is paged out to its own device ----------------------------------------- */

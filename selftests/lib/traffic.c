@@ -144,6 +144,7 @@ struct trip {
 	uint32_t nr;
 	uint32_t version; /* of a write */
 	uint32_t from[MAX_NR]; /* of a read */
+	uint32_t vague[MAX_NR]; /* likewise */
 	void *buf;
 	uint64_t excuse;
 };
@@ -226,9 +227,50 @@ static void trip_write(struct dmt_rider *rider, struct trip *trip)
 		note_failure(traffic, trip, "writing");
 		return;
 	}
-	for (i = 0; i < trip->nr; i++)
+	for (i = 0; i < trip->nr; i++) {
 		atomic_store(&unit[i].done, trip->version);
+		/* It has one writer: nobody else changes this. */
+		if (unit[i].vague % 2)
+			atomic_fetch_add(&unit[i].vague, 1);
+	}
 	atomic_fetch_add(&traffic->ios, 1);
+}
+
+/* Whole blocks, so that it is the daemon's business. */
+static void trip_discard(struct dmt_rider *rider, struct trip *trip)
+{
+	struct dmt_traffic *traffic = rider->traffic;
+	const uint32_t units = DMT_BLOCK / DMT_UNIT;
+	uint32_t first = (trip->unit + units - 1) / units * units;
+	uint64_t range[2] = { (uint64_t)first * DMT_UNIT };
+	uint32_t i;
+
+	trip->unit = first;
+	trip->nr = (1 + dmt_below(&rider->random, MAX_NR / units)) * units;
+	if (first + trip->nr - 1 > rider->last)
+		return;
+	range[1] = (uint64_t)trip->nr * DMT_UNIT;
+	for (i = 0; i < trip->nr; i++)
+		if (traffic->unit[first + i].vague % 2 == 0)
+			atomic_fetch_add(&traffic->unit[first + i].vague, 1);
+	trip->excuse = excuse_of(traffic, trip);
+	if (ioctl(traffic->fd, BLKDISCARD, range))
+		note_failure(traffic, trip, "discarding");
+	else
+		atomic_fetch_add(&traffic->ios, 1);
+}
+
+static bool to_be_discarded(struct dmt_rider *rider)
+{
+	unsigned int times = rider->traffic->discards;
+
+	return times && !dmt_below(&rider->random, times);
+}
+
+/* Has it been something that is known, all the while since @vague was looked up? */
+static bool unit_known(struct dmt_unit *unit, uint32_t vague)
+{
+	return vague % 2 == 0 && atomic_load(&unit->vague) == vague;
 }
 
 static void trip_read(struct dmt_rider *rider, struct trip *trip)
@@ -238,8 +280,10 @@ static void trip_read(struct dmt_rider *rider, struct trip *trip)
 	size_t len = (size_t)trip->nr * DMT_UNIT;
 	uint32_t i, to;
 
-	for (i = 0; i < trip->nr; i++)
+	for (i = 0; i < trip->nr; i++) {
+		trip->vague[i] = atomic_load(&unit[i].vague);
 		trip->from[i] = atomic_load(&unit[i].done);
+	}
 	trip->excuse = excuse_of(traffic, trip);
 	if (pread(traffic->fd, trip->buf, len,
 		  (off_t)trip->unit * DMT_UNIT) != (ssize_t)len) {
@@ -250,6 +294,8 @@ static void trip_read(struct dmt_rider *rider, struct trip *trip)
 		const char *buf = (char *)trip->buf + i * DMT_UNIT;
 
 		to = atomic_load(&unit[i].begun);
+		if (!unit_known(&unit[i], trip->vague[i]))
+			continue;
 		if (!unit_is(buf, trip->unit + i, trip->from[i], to)) {
 			unit_complain(traffic, buf, trip->unit + i,
 				      trip->from[i], to);
@@ -269,7 +315,9 @@ static void *ride(void *arg)
 		errx(1, "no memory");
 	while (!atomic_load(&traffic->stop) && !atomic_load(&traffic->wrong)) {
 		trip_choose(rider, &trip);
-		if (rider->writes)
+		if (rider->writes && to_be_discarded(rider))
+			trip_discard(rider, &trip);
+		else if (rider->writes)
 			trip_write(rider, &trip);
 		else
 			trip_read(rider, &trip);
@@ -390,6 +438,8 @@ bool dmt_traffic_has(struct dmt_traffic *traffic, const void *buf, uint32_t unit
 		uint32_t from = traffic->unit[i].done;
 		uint32_t to = traffic->unit[i].begun;
 
+		if (traffic->unit[i].vague % 2)
+			continue;
 		if (!unit_is(p, i, from, to)) {
 			unit_complain(traffic, p, i, from, to);
 			return false;

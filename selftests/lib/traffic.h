@@ -7,7 +7,8 @@
  * What is written says which unit it is, and which version of it. A unit has one
  * writer; a read that runs beside its write may find the version before or the
  * one being written, and nothing else. Versions that are a multiple of
- * DMT_ZEROES are all zero, and written by a write-zeroes.
+ * DMT_ZEROES are all zero, and written by a write-zeroes. What has been discarded
+ * may be anything until it is written again.
  */
 #ifndef DMT_TRAFFIC_H
 #define DMT_TRAFFIC_H
@@ -27,10 +28,12 @@ struct dmt_traffic;
  * struct dmt_unit - what is known of DMT_UNIT bytes
  * @done: the latest version that was written with success
  * @begun: the latest one that a write was begun of
+ * @vague: odd from when a discard is begun until a write is done
  */
 struct dmt_unit {
 	_Atomic uint32_t done;
 	_Atomic uint32_t begun;
+	_Atomic uint32_t vague;
 };
 
 /**
@@ -61,6 +64,7 @@ struct dmt_rider {
  *	have for themselves; 0 where all go everywhere
  * @writers: threads that write
  * @readers: threads that read
+ * @discards: one in so many writes is a discard of a few blocks; 0: none is
  * @seed: of random numbers
  * @excuse: a number that grows with each reason for an I/O to these units to
  *	fail, or DMT_EXCUSED while there is one; NULL where none may
@@ -81,6 +85,7 @@ struct dmt_traffic {
 	uint32_t quiet;
 	unsigned int writers;
 	unsigned int readers;
+	unsigned int discards;
 	uint64_t seed;
 	uint64_t (*excuse)(struct dmt_traffic *traffic, uint32_t first,
 			   uint32_t last);
