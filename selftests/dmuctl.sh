@@ -248,6 +248,30 @@ by_device()
 	return $status
 }
 
+# Overlayfs of Linux 6.1 says that direct I/O works, also where its files lie on
+# tmpfs, which has none there.
+over_an_overlay()
+{
+	local status
+
+	mkdir layers && mount -t tmpfs tmpfs layers &&
+		mkdir layers/{lower,upper,work,merged} &&
+		mount -t overlay -o "lowerdir=layers/lower,upperdir=layers/upper,workdir=layers/work" \
+			overlay layers/merged || return
+	make_image layers/merged/origin.img 4
+	dmuctl snapshot --origin layers/merged/origin.img \
+		--store layers/merged/store.cow --store-size 16M layered &&
+		printf new | dd of=/dev/mapper/layered conv=sync,fsync bs=512 \
+			status=none &&
+		[[ $(head -c 3 /dev/mapper/layered) == new ]] &&
+		cmp --ignore-initial=512 /dev/mapper/layered \
+			layers/merged/origin.img &&
+		dmuctl detach layered
+	status=$?
+	umount layers/merged layers
+	return $status
+}
+
 force_overwrites()
 {
 	dmuctl snapshot --origin origin.img --store other.img --force work &&
@@ -266,7 +290,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 16
+ktap_set_plan 17
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -280,6 +304,7 @@ check "revive resumes what was never finished" revive_unfinished
 check "a store keeps its geometry and its contents" geometry_is_kept
 check "an interruption undoes what was done" interrupted
 check "block devices as origin and store" by_device
+check "files where direct I/O is claimed and does not work" over_an_overlay
 check "--force overwrites something else" force_overwrites
 check "nothing is left at the end" nothing_left
 check "without root it says so" refused 1 'you have to be root' \

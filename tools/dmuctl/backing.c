@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Block devices, and files, which get a loop device with direct I/O.
+ * Block devices, and files, which get a loop device, with direct I/O where that
+ * works.
  *
  * Such a loop device goes away by itself with its last user: a table that has
  * been loaded, or, until then, our descriptor. There is nothing to undo.
@@ -31,12 +32,34 @@ static int loop_control(void)
 	return fd;
 }
 
+/*
+ * Does direct I/O work there, in sectors, as the loop device would do it? The file
+ * system may say so and be wrong: overlayfs of Linux 6.1 does, where the file
+ * beneath is on one that has none. Each read would fail then.
+ */
+static bool direct_io_works(int file)
+{
+	static char sector[512] __attribute__((aligned(4096)));
+	char path[32];
+	bool works;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	works = pread(fd, sector, sizeof(sector), 0) >= 0;
+	close(fd);
+	return works;
+}
+
 /* 0, 1 where somebody else took that one, or -1. */
 static int loop_try(int control, int file, bool read_only, struct backing *b)
 {
 	struct loop_config config = {
 		.fd = (unsigned int)file,
-		.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO |
+		.info.lo_flags = LO_FLAGS_AUTOCLEAR |
+				 (direct_io_works(file) ? LO_FLAGS_DIRECT_IO : 0) |
 				 (read_only ? LO_FLAGS_READ_ONLY : 0),
 	};
 	int nr = ioctl(control, LOOP_CTL_GET_FREE);
@@ -51,11 +74,6 @@ static int loop_try(int control, int file, bool read_only, struct backing *b)
 		return complain("%s: %s", path, strerror(errno));
 	snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "%s", b->path);
 	r = ioctl(b->fd, LOOP_CONFIGURE, &config);
-	if (r && errno == EINVAL) {
-		/* Files of some filesystems, tmpfs among them, have none. */
-		config.info.lo_flags &= ~LO_FLAGS_DIRECT_IO;
-		r = ioctl(b->fd, LOOP_CONFIGURE, &config);
-	}
 	if (!r)
 		return 0;
 	r = errno;
