@@ -272,6 +272,23 @@ over_an_overlay()
 	return $status
 }
 
+# What a loop device costs is halved by it.
+on_a_disk()
+{
+	local status
+
+	truncate -s 64M disk.img && mkfs.ext4 -q disk.img && mkdir -p disk &&
+		mount -o loop disk.img disk || return
+	dmuctl snapshot --origin origin.img --store disk/store.cow \
+		--store-size 32M direct &&
+		losetup -n -O BACK-FILE,DIO | tee /dev/stderr |
+			grep -Eq '/disk/store.cow +1$' &&
+		dmuctl detach direct
+	status=$?
+	umount disk
+	return $status
+}
+
 force_overwrites()
 {
 	dmuctl snapshot --origin origin.img --store other.img --force work &&
@@ -290,7 +307,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 17
+ktap_set_plan 18
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -305,6 +322,7 @@ check "a store keeps its geometry and its contents" geometry_is_kept
 check "an interruption undoes what was done" interrupted
 check "block devices as origin and store" by_device
 check "files where direct I/O is claimed and does not work" over_an_overlay
+check "direct I/O where it works" on_a_disk
 check "--force overwrites something else" force_overwrites
 check "nothing is left at the end" nothing_left
 check "without root it says so" refused 1 'you have to be root' \
