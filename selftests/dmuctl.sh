@@ -164,6 +164,43 @@ two_snapshots()
 		dmuctl detach twin
 }
 
+# COMMAND...: one of two at a time; the other says why not, and undoes no more
+# than its own.
+raced()
+{
+	local loops=()
+
+	"$@" left > left 2>&1 &
+	"$@" right > right 2>&1
+	local right=$? left
+
+	wait $!
+	left=$?
+	cat left right
+	((left + right == 1)) && grep -q 'is in use already' left right || return
+	mapfile -t loops < <(losetup -n -O BACK-FILE | grep /raced.cow)
+	((${#loops[@]} == 1)) && [[ ${loops[0]} == "$work/raced.cow" ]] || return
+	if ((left == 0)); then
+		dmuctl detach left
+	else
+		dmuctl detach right
+	fi
+}
+
+# Two daemons on one store would give the same places to different blocks.
+races_for_a_store()
+{
+	local i rounds
+
+	rounds=$(often 24)
+	for ((i = 0; i < rounds; i++)); do
+		((i % 3 == 2)) || rm -f raced.cow
+		raced dmuctl snapshot --origin origin.img --store raced.cow \
+			--store-size 8M || return
+	done
+	rm raced.cow
+}
+
 # The daemon dies; I/O that needs it waits, and goes on with the next.
 revive()
 {
@@ -307,7 +344,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 18
+ktap_set_plan 19
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -315,6 +352,7 @@ check "every command has help" help_and_version
 check "a snapshot, its list and its status" a_snapshot
 check "what is in use is not used twice" unchanged clashes
 check "two snapshots of one origin" two_snapshots
+check "two snapshots that want one store at a time" races_for_a_store
 check "revive starts a new daemon" revive
 check "revive leaves suspended what was suspended" revive_suspended
 check "revive resumes what was never finished" revive_unfinished

@@ -5,6 +5,13 @@
  *
  * Such a loop device goes away by itself with its last user: a table that has
  * been loaded, or, until then, our descriptor. There is nothing to undo.
+ *
+ * Two loop devices on one file know nothing of each other, and neither do the
+ * daemons that use them: a store used twice would be destroyed. So a file is locked
+ * (flock(2)) before anything else is done to it, and for as long as the loop device
+ * is there, which holds the file that we have opened. Loop devices that others have
+ * made are looked for then. A file that is only read may be used as often as one
+ * likes.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,12 +21,16 @@
 #include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "dmuctl.h"
+
+/* How often a file that others make and remove is looked at. */
+#define TRIES		10
 
 /* The loop driver may be a module that nobody has needed so far. */
 static int loop_control(void)
@@ -95,10 +106,7 @@ static bool loop_clashes(int loop, const struct stat *file, bool read_only)
 	       !(read_only && info.lo_flags & LO_FLAGS_READ_ONLY);
 }
 
-/*
- * Two loop devices on one file know nothing of each other: a store used twice
- * would be destroyed. One that is only read may be used as often as one likes.
- */
+/* Complain of a loop device that uses the file already. */
 static int check_unused(const char *path, int file, bool read_only)
 {
 	struct dirent *entry;
@@ -140,28 +148,84 @@ static int loop_attach(struct backing *b, int file, bool read_only)
 	return r;
 }
 
-static int open_file(struct backing *b, bool read_only, uint64_t create_bytes)
+/* Is it still that file's path? */
+static bool same_file(const char *path, int file)
+{
+	struct stat now, then;
+
+	return !stat(path, &now) && !fstat(file, &then) &&
+	       now.st_dev == then.st_dev && now.st_ino == then.st_ino;
+}
+
+/* 0, 1 where it is not its path's file any more, or -1. */
+static int lock_file(const struct backing *b, bool read_only)
+{
+	/* Where a file system knows of no locks, nobody holds one. */
+	if (flock(b->file, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) &&
+	    errno == EWOULDBLOCK)
+		return check_unused(b->path, b->file, read_only) ? -1 :
+		       complain("%s is in use already: another dmuctl, or some other program, has locked it",
+				b->path);
+	return same_file(b->path, b->file) ? 0 : 1;
+}
+
+static int open_once(struct backing *b, bool read_only, bool make)
 {
 	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-	int file = open(b->path, flags);
-	bool made = false;
-	int r = 0;
+	int r;
 
-	if (file < 0 && errno == ENOENT && create_bytes) {
-		file = open(b->path, flags | O_CREAT | O_EXCL, 0600);
-		made = file >= 0;
+	b->file = open(b->path, flags);
+	if (b->file < 0 && errno == ENOENT && make) {
+		b->file = open(b->path, flags | O_CREAT | O_EXCL, 0600);
+		b->made = b->file >= 0;
 	}
-	if (file < 0)
-		return complain("%s: %s", b->path, strerror(errno));
-	if (made && ftruncate(file, (off_t)create_bytes))
-		r = complain("%s: %s", b->path, strerror(errno));
+	if (b->file < 0)
+		return errno == EEXIST ? 1 :
+		       complain("%s: %s", b->path, strerror(errno));
+	r = lock_file(b, read_only);
 	if (!r)
-		r = check_unused(b->path, file, read_only);
-	if (!r)
-		r = loop_attach(b, file, read_only);
-	b->made = made;
-	close(file);
+		return 0;
+	/* Whoever was faster has it now, though we have made it. */
+	close(b->file);
+	b->file = -1;
+	b->made = false;
 	return r;
+}
+
+/* Get hold of a file that nobody else has. */
+static int open_locked(struct backing *b, bool read_only, bool make)
+{
+	int tries = TRIES, r;
+
+	do {
+		r = open_once(b, read_only, make);
+	} while (r == 1 && --tries);
+	return r == 1 ? complain("%s comes and goes, or leads nowhere",
+				 b->path) : r;
+}
+
+/* An empty file is one that somebody has just made, and given up. */
+static int size_file(struct backing *b, uint64_t bytes)
+{
+	struct stat st;
+
+	if (fstat(b->file, &st))
+		return complain("%s: %s", b->path, strerror(errno));
+	if (!bytes || st.st_size)
+		return 0;
+	b->sized = true;
+	if (ftruncate(b->file, (off_t)bytes))
+		return complain("%s: %s", b->path, strerror(errno));
+	return 0;
+}
+
+static int open_file(struct backing *b, bool read_only, uint64_t create_bytes)
+{
+	if (open_locked(b, read_only, create_bytes) ||
+	    size_file(b, create_bytes) ||
+	    check_unused(b->path, b->file, read_only))
+		return -1;
+	return loop_attach(b, b->file, read_only);
 }
 
 static int open_device(struct backing *b, bool read_only)
@@ -189,8 +253,8 @@ static int describe(struct backing *b)
  * @b: gets it; to be closed with backing_close()
  * @path: of the device or file
  * @read_only: nothing will be written there
- * @create_bytes: a file that is not there is made, sparse, with this size;
- *	0: it is not
+ * @create_bytes: a file that is not there, or is empty, gets this size, and is
+ *	sparse; 0: it is left so
  *
  * Return: 0, or -1 after a sentence.
  */
@@ -203,6 +267,7 @@ int backing_open(struct backing *b, const char *path, bool read_only,
 	memset(b, 0, sizeof(*b));
 	b->path = path;
 	b->fd = -1;
+	b->file = -1;
 	if (stat(path, &st))
 		st.st_mode = S_IFREG; /* open_file() says what is wrong */
 	if (S_ISBLK(st.st_mode))
@@ -220,12 +285,16 @@ int backing_open(struct backing *b, const char *path, bool read_only,
 
 /**
  * backing_undo() - whatever it was wanted for has failed
- * @b: closed; a file that was made for it is removed
+ * @b: closed; a file that was made for it is removed, one that was empty is so
+ *	again
  */
 void backing_undo(struct backing *b)
 {
-	if (b->made)
+	/* Nobody else has it: it is still locked. */
+	if (b->made && same_file(b->path, b->file))
 		unlink(b->path);
+	else if (b->sized && ftruncate(b->file, 0))
+		complain("%s: %s", b->path, strerror(errno));
 	backing_close(b);
 }
 
@@ -238,6 +307,9 @@ void backing_close(struct backing *b)
 	if (b->fd >= 0)
 		close(b->fd);
 	b->fd = -1;
+	if (b->file >= 0)
+		close(b->file);
+	b->file = -1;
 }
 
 /* The first line of a file in sysfs. */

@@ -41,15 +41,19 @@ int cmd_grow(int argc, char **argv);
  * @dev: its number
  * @fd: the open device: where it is a loop device made for this, closing it
  *	without a table that uses it undoes that
+ * @file: the open file behind that; -1: there is none
  * @bytes: its size
  * @made: the file was not there before
+ * @sized: it was empty before
  */
 struct backing {
 	const char *path;
 	dev_t dev;
 	int fd;
+	int file;
 	uint64_t bytes;
 	bool made;
+	bool sized;
 };
 
 int backing_open(struct backing *b, const char *path, bool read_only,
