@@ -212,6 +212,19 @@ revive()
 	dmuctl revive work && wait $! && dmuctl list | grep -q served
 }
 
+# Its key is the name that it was made with, whatever it is called now.
+revive_renamed()
+{
+	dmsetup rename work other || return
+	pkill -KILL -x dmud || return
+	dmuctl list | grep -Eq '^other +cow .*no daemon$' && dmuctl revive other &&
+		dmuctl list | grep -Eq '^other +cow .*served$' &&
+		refuses 1 'key work .* device other' dmuctl snapshot \
+			--origin origin.img --store store2.cow work &&
+		[[ $(head -c 3 /dev/mapper/other) == one ]] &&
+		dmsetup rename other work
+}
+
 # What somebody has suspended stays so until they resume it.
 revive_suspended()
 {
@@ -263,6 +276,38 @@ interrupted()
 		dmuctl detach slow || return
 	fi
 	[[ $(leftovers) == "$before" ]]
+}
+
+# ORIGIN STORE: of "work", under another name, in whatever role.
+refused_as_store()
+{
+	local store='is the store of work already: .*dmuctl revive work'
+
+	refuses 1 "$store" dmuctl snapshot --origin "$1" --store "$2" twin &&
+		refuses 1 "$store" dmuctl snapshot --origin "$2" --store store2.cow twin &&
+		refuses 1 "$store" dmuctl attach --policy linear --device "$2" twin &&
+		refuses 1 'in use already, by work: a store' \
+			dmuctl snapshot --origin other.img --store "$1" twin &&
+		refuses 1 "$store" \
+			dmuctl attach --policy cow --device "$1" --device "$2" twin
+}
+
+# No other device on its store, also where no daemon has locked it.
+store_is_taken()
+{
+	local a b status
+
+	a=$(losetup -f --show origin.img) && b=$(losetup -f --show store.cow) || return
+	dmuctl snapshot --origin "$a" --store "$b" work &&
+		unchanged refused_as_store "$a" "$b" &&
+		pkill -KILL -x dmud && unchanged refused_as_store "$a" "$b" &&
+		# An origin is anybody's.
+		dmuctl snapshot --origin "$a" --store store2.cow twin &&
+		dmuctl detach twin && dmuctl revive work &&
+		[[ $(head -c 3 /dev/mapper/work) == one ]] && dmuctl detach work
+	status=$?
+	losetup -d "$a" "$b"
+	return $status
 }
 
 by_device()
@@ -344,7 +389,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 19
+ktap_set_plan 21
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -354,10 +399,12 @@ check "what is in use is not used twice" unchanged clashes
 check "two snapshots of one origin" two_snapshots
 check "two snapshots that want one store at a time" races_for_a_store
 check "revive starts a new daemon" revive
+check "revive of a device that was renamed" revive_renamed
 check "revive leaves suspended what was suspended" revive_suspended
 check "revive resumes what was never finished" revive_unfinished
 check "a store keeps its geometry and its contents" geometry_is_kept
 check "an interruption undoes what was done" interrupted
+check "a store that is a device is not used twice" store_is_taken
 check "block devices as origin and store" by_device
 check "files where direct I/O is claimed and does not work" over_an_overlay
 check "direct I/O where it works" on_a_disk

@@ -14,6 +14,47 @@
 #include "dmuctl.h"
 #include "format.h"
 
+static bool is_store(const char *policy, unsigned int n)
+{
+	return !strcmp(policy, "cow") && n == 1;
+}
+
+/*
+ * A store has one user, be its daemon alive or not: the kernel goes on using the
+ * places that a dead one has given. Other devices may be shared, as disks that
+ * several linear devices lie on, and origins are.
+ */
+static int check_device(const struct mapped *m, const struct attachment *a,
+			unsigned int n)
+{
+	const char *path = a->devices[n].path;
+
+	if (!mapped_uses(m, a->devices[n].dev))
+		return 0;
+	if (is_store(m->policy, 1) && m->devices[1] == a->devices[n].dev)
+		return complain("%s is the store of %s already: go on with that (\"dmuctl revive %s\", if its daemon has died), or detach it first",
+				path, m->name, m->name);
+	if (is_store(a->policy, n))
+		return complain("%s is in use already, by %s: a store is nobody else's",
+				path, m->name);
+	return 0;
+}
+
+static int check_other(const struct mapped *m, void *ctx)
+{
+	const struct attachment *a = ctx;
+	unsigned int i;
+	int r = 0;
+
+	/* Both would have one daemon, and share what it says of their blocks. */
+	if (!strcmp(m->key, a->name) && strcmp(m->name, a->name))
+		return complain("the key %s is in use already, by the device %s: choose another name",
+				a->name, m->name);
+	for (i = 0; i < a->nr_devices && !r; i++)
+		r = check_device(m, a, i);
+	return r;
+}
+
 /**
  * attach() - make a device, with its daemon
  * @a: what it is to be
@@ -22,7 +63,8 @@
  */
 int attach(const struct attachment *a)
 {
-	if (mapped_create(a->name, a->policy))
+	if (mapped_each(check_other, (void *)a) ||
+	    mapped_create(a->name, a->policy))
 		return EXIT_FAILED;
 	if (!mapped_load(a->name, a->sectors, a->block_size, a->devices,
 			 a->nr_devices) &&
@@ -370,7 +412,7 @@ int cmd_revive(int argc, char **argv)
 			 m.name);
 		return EXIT_FAILED;
 	}
-	if (daemon_start(m.name, m.policy, args.opts))
+	if (daemon_start(m.key, m.policy, args.opts))
 		return EXIT_FAILED;
 	if (!m.begun)
 		return mapped_resume(m.name) ? EXIT_FAILED : EXIT_OK;

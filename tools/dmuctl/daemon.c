@@ -50,7 +50,7 @@ static const char *dmud_path(char *buf, size_t size, const char **plugins)
 	return "dmud";
 }
 
-static void exec_dmud(const char *name, const char *policy, char *const *opts,
+static void exec_dmud(const char *key, const char *policy, char *const *opts,
 		      int ready)
 {
 	const char *argv[MAX_ARGS];
@@ -73,7 +73,7 @@ static void exec_dmud(const char *name, const char *policy, char *const *opts,
 		argv[n++] = "-o";
 		argv[n++] = *opts;
 	}
-	argv[n++] = name;
+	argv[n++] = key;
 	argv[n] = NULL;
 	/* What it has to say it says there: our own sentence is enough. */
 	null = open("/dev/null", O_RDWR);
@@ -106,7 +106,7 @@ static size_t read_all(int fd, char *buf, size_t size)
 }
 
 /* Judge by what the daemon said. */
-static int check_ready(const char *name, const char *said)
+static int check_ready(const char *key, const char *said)
 {
 	if (!strcmp(said, "READY"))
 		return 0;
@@ -115,12 +115,12 @@ static int check_ready(const char *name, const char *said)
 	if (!strncmp(said, "ERROR ", 6))
 		return complain("%s", said + 6);
 	return complain("the daemon of %s ended without a word; the system's log may know more",
-			name);
+			key);
 }
 
 /**
  * daemon_start() - start a dmud and wait until it serves the device
- * @name: of the device, and its key
+ * @key: of the device's table
  * @policy: which it is to follow
  * @opts: "name=value" for the policy, NULL-terminated; or NULL
  *
@@ -128,7 +128,7 @@ static int check_ready(const char *name, const char *said)
  *
  * Return: 0, or -1 after a sentence.
  */
-int daemon_start(const char *name, const char *policy, char *const *opts)
+int daemon_start(const char *key, const char *policy, char *const *opts)
 {
 	char said[1024];
 	int ready[2];
@@ -141,7 +141,7 @@ int daemon_start(const char *name, const char *policy, char *const *opts)
 	pid = fork();
 	if (!pid) {
 		fcntl(ready[1], F_SETFD, 0);
-		exec_dmud(name, policy, opts, ready[1]);
+		exec_dmud(key, policy, opts, ready[1]);
 	}
 	close(ready[1]);
 	if (pid < 0) {
@@ -149,7 +149,7 @@ int daemon_start(const char *name, const char *policy, char *const *opts)
 		return complain("no process: %s", strerror(errno));
 	}
 	read_all(ready[0], said, sizeof(said));
-	r = check_ready(name, said);
+	r = check_ready(key, said);
 	close(ready[0]);
 	/* It puts itself in the background, and this one ends at once. */
 	if (r)

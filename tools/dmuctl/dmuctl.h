@@ -68,8 +68,8 @@ void backing_name(dev_t dev, char *buf, size_t size);
 /**
  * struct mapped - a mapped device of ours, as device-mapper describes it
  * @name: of the device
- * @key: names its daemon's control socket
- * @policy: from its UUID
+ * @key: names its daemon's control socket; the name that it was made with
+ * @policy: from its UUID; "?" where dmuctl has not made it
  * @dev: its number
  * @sectors: its size
  * @open_count: how many have it open
@@ -84,7 +84,7 @@ void backing_name(dev_t dev, char *buf, size_t size);
 struct mapped {
 	char name[128];
 	char key[256];
-	char policy[64];
+	char policy[128];
 	dev_t dev;
 	uint64_t sectors;
 	int open_count;
@@ -105,13 +105,14 @@ int mapped_remove(const char *name);
 bool mapped_exists(const char *name);
 int mapped_find(const char *name, struct mapped *m);
 int mapped_each(int (*fn)(const struct mapped *m, void *ctx), void *ctx);
+bool mapped_uses(const struct mapped *m, dev_t dev);
 const char *mapped_path(const char *name);
 
 /* --- daemon.c: the dmud of a device ------------------------------------------------ */
 
 struct json_object;
 
-int daemon_start(const char *name, const char *policy, char *const *opts);
+int daemon_start(const char *key, const char *policy, char *const *opts);
 struct json_object *daemon_ask(const char *key, const char *request);
 int daemon_watch(const char *key);
 int daemon_wait(int pidfd, const char *name);
