@@ -65,7 +65,12 @@ bad_commands()
 		refuses 2 'needs one NAME' dmuctl snapshot --origin a --store b &&
 		refuses 2 'power of two' snapshot --block-size 5000 work &&
 		refuses 2 'is a size such as' snapshot --store-size 1x work &&
-		refuses 2 'slashes' snapshot a/b &&
+		refuses 2 'letters and digits' snapshot a/b &&
+		refuses 2 'letters and digits' snapshot 'a~b' &&
+		refuses 2 'letters and digits' snapshot a,b &&
+		refuses 2 'letters and digits' snapshot $'na\xc3\xafve' &&
+		refuses 2 'letters and digits' snapshot 'a b' &&
+		refuses 2 'begin with' snapshot .a &&
 		refuses 2 '1 to 100' snapshot "$(printf 'x%.0s' {1..101})" &&
 		refuses 2 'is a size such as' dmuctl grow --size 0 work &&
 		refuses 2 'needs one NAME' dmuctl status &&
@@ -199,6 +204,24 @@ races_for_a_store()
 			--store-size 8M || return
 	done
 	rm raced.cow
+}
+
+# Who has it open for a moment only is waited for.
+detach_waits()
+{
+	local pid name='A#+-.:=@_z9'
+
+	[[ $(dmuctl snapshot --origin origin.img --store store2.cow "$name") == \
+		"/dev/mapper/$name" && -b /dev/mapper/$name ]] || return
+	exec 9< "/dev/mapper/$name"
+	dmuctl detach "$name" 9<&- &
+	pid=$!
+	# Until it has looked, and is about to look again.
+	until [[ $(< /proc/$pid/wchan) == *nanosleep* ]]; do
+		kill -0 $pid || break
+	done
+	exec 9<&-
+	wait $pid
 }
 
 # The daemon dies; I/O that needs it waits, and goes on with the next.
@@ -389,7 +412,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 21
+ktap_set_plan 22
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -397,6 +420,7 @@ check "every command has help" help_and_version
 check "a snapshot, its list and its status" a_snapshot
 check "what is in use is not used twice" unchanged clashes
 check "two snapshots of one origin" two_snapshots
+check "detach waits for who has it open for a moment" detach_waits
 check "two snapshots that want one store at a time" races_for_a_store
 check "revive starts a new daemon" revive
 check "revive of a device that was renamed" revive_renamed
