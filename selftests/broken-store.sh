@@ -78,24 +78,57 @@ is_new()
 		iflag=direct status=none) new.img
 }
 
-# Wait until a write waits for the metadata, or has ended.
-held()
+# COMMAND...: until it succeeds, but not for ever.
+await()
 {
-	until (($(status_of snap writes_held))); do
-		kill -0 "$1" 2> /dev/null || {
-			echo "the write was not held"
+	local end=$((SECONDS + 60))
+
+	until "$@"; do
+		((SECONDS < end)) || {
+			echo "in vain for a minute: $*"
 			return 1
 		}
 	done
 }
 
+is_held()
+{
+	(($(status_of snap writes_held)))
+}
+
+held_or_ended()
+{
+	is_held || has_ended "$1"
+}
+
+has_ended()
+{
+	! kill -0 "$1" 2> /dev/null
+}
+
+# Wait until a write waits for the metadata.
+held()
+{
+	await held_or_ended "$1" && is_held || {
+		echo "the write was not held"
+		return 1
+	}
+}
+
+# A process, and what it has to say.
+ended()
+{
+	await has_ended "$1" && wait "$1"
+}
+
+no_daemon()
+{
+	[[ $(counter_of snap 4) != attached ]]
+}
+
 revive()
 {
-	kill -KILL "$(status_of snap pid)" || return
-	while [[ $(counter_of snap 4) == attached ]]; do
-		:
-	done
-	dmuctl revive snap
+	kill -KILL "$(status_of snap pid)" && await no_daemon && dmuctl revive snap
 }
 
 # The store again, by a new daemon and a new table.
@@ -104,7 +137,8 @@ comes_again()
 	dmuctl detach snap && attach && old_is_there
 }
 
-# Nothing can be written down: a write waits, others fail, all else goes on.
+# Nothing can be written down: a write waits, others fail, all else goes on. Once it
+# works again the one that waits need not wait for others.
 pages_cannot_be_written()
 {
 	local pid
@@ -119,7 +153,7 @@ pages_cannot_be_written()
 	[[ $(status_of snap failing) == true ]] || return
 	! write_block 2001 || return
 	old_is_there && is_as_origin 2001 || return
-	mend && dmuctl grow snap && wait $pid && write_block 2001 || return
+	mend && ended $pid && write_block 2001 || return
 	[[ $(status_of snap failing) == false ]] || return
 	comes_again && is_new 2000 && is_new 2001
 }
@@ -144,7 +178,7 @@ nothing_can_be_written()
 	mend || return
 	! write_block 2102 || return
 	kill -0 $pid || return
-	revive && wait $pid && write_block 2102 || return
+	revive && ended $pid && write_block 2102 || return
 	comes_again && is_new 2101 && is_new 2102 && is_as_origin 2100
 }
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -43,6 +44,7 @@ static void on_batch(struct dmu *dmu, void *ctx)
 {
 	struct server *server = ctx;
 
+	server->due = 0;
 	server->plugin.policy->ops.batch(dmu, server->state);
 }
 
@@ -339,6 +341,36 @@ static void read_signal(struct server *server)
 	server->stop = true;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/*
+ * How long to wait for messages, as poll() wants it. Who asks for the status all
+ * the time does not put off what is due.
+ */
+static int wait_ms(struct server *server)
+{
+	const struct dmud_policy *policy = server->plugin.policy;
+	int64_t now;
+	int ms = -1;
+
+	if (policy->abi >= 2 && policy->patience && policy->ops.batch)
+		ms = policy->patience(server->state);
+	if (ms < 0) {
+		server->due = 0;
+		return -1;
+	}
+	now = now_ms();
+	if (!server->due)
+		server->due = now + ms;
+	return server->due > now ? (int)(server->due - now) : 0;
+}
+
 /* One turn of the loop. 0, or what dmu_dispatch() cannot go on after. */
 static int turn(struct server *server)
 {
@@ -352,17 +384,19 @@ static int turn(struct server *server)
 	unsigned int n = 2 + control_poll(&server->control, fds + 2);
 	int err;
 
-	if (poll(fds, n, -1) < 0)
+	if (poll(fds, n, wait_ms(server)) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (fds[0].revents) {
 		err = dmu_dispatch(server->dmu);
 		if (err < 0)
 			return err;
 	}
+	if (server->due && server->due <= now_ms())
+		on_batch(server->dmu, server);
 	if (fds[1].revents)
 		read_signal(server);
 	control_serve(&server->control, fds + 2, answer, server);
-	/* What "grow" gathered; a refusal has had its callback. */
+	/* What a batch or "grow" gathered; a refusal has had its callback. */
 	dmu_flush(server->dmu);
 	return 0;
 }

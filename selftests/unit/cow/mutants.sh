@@ -81,6 +81,9 @@ cow.c|s/return c->format != FORMAT_NEVER;/return 1;/|formatted against the optio
 cow.c|s/\t\treturn c->format == FORMAT_DAMAGED;/\t\treturn c->format != FORMAT_BLANK;/|a damaged store overwritten
 cow.c|s/if (st.st_rdev != c->dev\[STORE\])/if (0)/|another device written to
 cow.c|s/if (geo->mapped_sectors <= geo->origin_sectors)/if (1)/|an origin too small
+cow.c|s/if (c->book.broken || (!c->nr_held \&\& !c->commit_error))/if (1)/|held writes wait for others
+cow.c|s/if (c->book.broken || (!c->nr_held/if ((!c->nr_held/|tried in vain for ever
+cow.c|s/(!c->nr_held \&\& !c->commit_error)/0/|awake for nothing
 cow.c|/^static int cow_grow/,/^}/s/\tcommit(c);/\t;/|growing does not try again
 cow.c|s/if (req->block >= c->blocks)/if (req->block >= dmu_sectors(dmu))/|blocks beyond what the store was made for
 device.c|s/DEVNAME=/DEVTYPE=/|the wrong node

@@ -477,6 +477,41 @@ static void a_failed_commit_is_tried_again(void **ctx)
 	assert_int_equal(fake.nr_acked, 3);
 }
 
+/* A held write's owner may send nothing more: the daemon is to wake up by itself. */
+static void it_asks_to_be_called_while_something_is_owed(void **ctx)
+{
+	struct served *d = *ctx;
+
+	assert_true(dmud_policy.patience(d->state) < 0);
+	write_block(d, 2);
+	assert_true(dmud_policy.patience(d->state) < 0);
+	fake_sync(d->state, d->id - 1, 2);
+	d->store->fail_writes = 2;
+	fake_batch(d->state);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+	assert_true(dmud_policy.patience(d->state) < 0);
+	/* An acknowledgment that could not be sent. */
+	write_block(d, 3);
+	fake_sync(d->state, d->id - 1, 3);
+	fake.sync_error = -EAGAIN;
+	fake_batch(d->state);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake.sync_error = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 2);
+	/* After a flush that failed there is nothing to try. */
+	write_block(d, 4);
+	fake_sync(d->state, d->id - 1, 4);
+	d->store->fail_flushes = 1;
+	fake_batch(d->state);
+	assert_true(dmud_policy.patience(d->state) < 0);
+}
+
 static void growing_also_tries_again(void **ctx)
 {
 	struct served *d = *ctx;
@@ -722,6 +757,7 @@ int main(void)
 		POLICY_TEST(a_grown_store_goes_on),
 		POLICY_TEST(a_grown_device_is_refused),
 		POLICY_TEST(a_failed_commit_is_tried_again),
+		POLICY_TEST(it_asks_to_be_called_while_something_is_owed),
 		POLICY_TEST(growing_also_tries_again),
 		POLICY_TEST(a_failed_flush_ends_commits),
 		POLICY_TEST(a_flush_that_fails_while_allotting_is_said),

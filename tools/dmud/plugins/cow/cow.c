@@ -61,7 +61,8 @@
  * ===================
  *
  * Nothing is acknowledged. A metadata write that failed is tried again with
- * every batch, into the slot that does not hold what is durable. A flush that
+ * every batch, and every RETRY_SECONDS where there is none (whoever waits for it
+ * may send nothing more), into the slot that does not hold what is durable. A flush that
  * failed is not: the device may have dropped anything written before it, the
  * copied data too, and a second flush that succeeds would not bring that back.
  * Then this daemon commits nothing more, and the held writes wait for the next
@@ -84,6 +85,8 @@
 
 /* Writes that can be held at a time without a commit in between. */
 #define MAX_HELD	65536u
+/* What has failed is tried again so often, though the kernel says nothing. */
+#define RETRY_SECONDS	2
 /* Blocks read one after the other before more are pushed, and the most of these. */
 #define AHEAD_FROM	4u
 #define AHEAD_MOST	1024u
@@ -173,8 +176,8 @@ static void commit(struct cow *c)
 
 	say_broken(c);
 	if (ret && !c->commit_error && !c->book.broken)
-		c->log(LOG_ERR, "store %s: metadata cannot be written: %s. Writes that wait for it are held, writes that need more room fail",
-		       c->path, strerror(-ret));
+		c->log(LOG_ERR, "store %s: metadata cannot be written: %s. Writes that wait for it are held, writes that need more room fail. It is tried again every %d seconds",
+		       c->path, strerror(-ret), RETRY_SECONDS);
 	if (!ret && c->commit_error)
 		c->log(LOG_NOTICE, "store %s: metadata can be written again",
 		       c->path);
@@ -392,6 +395,16 @@ static void cow_batch(struct dmu *dmu, void *ctx)
 	c->tried = false;
 	push_ahead(c);
 	c->read_on = false;
+}
+
+/* Whoever is held must not wait for others' I/O, which may never come. */
+static int cow_patience(void *state)
+{
+	const struct cow *c = state;
+
+	if (c->book.broken || (!c->nr_held && !c->commit_error))
+		return -1;
+	return RETRY_SECONDS * 1000;
 }
 
 /* Opening and closing */
@@ -673,4 +686,5 @@ const struct dmud_policy dmud_policy = {
 	.grow = cow_grow,
 	.status = cow_status,
 	.close = cow_close,
+	.patience = cow_patience,
 };
