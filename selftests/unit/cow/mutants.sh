@@ -75,7 +75,8 @@ cow.c|s/\tif (error == c->allot_error)/\tif (0)/|a full store said each time
 cow.c|s/if (!c->tried || !c->commit_error)/if (!c->tried)/|a batch not committed after a retry
 cow.c|s/if (c->commit_error \&\& !c->tried) {/if (0) {/|refused without a retry
 cow.c|s/c->held\[kept++\] = c->held\[i\];/;/|an acknowledgement lost
-cow.c|s/\tif (c->nr_held == MAX_HELD)$/\tif (0)/|more reports than room
+cow.c|/^static int make_room/,/^}/s/\tif (c->nr_held < c->held_room)$/\tif (1)/|more reports than room
+cow.c|/^static int make_room/,/^}/s/\theld = reallocarray.*/\theld = NULL;/|more reports than room while commits fail
 cow.c|s/return c->format == FORMAT_FOREIGN ||/return 1 ||/|foreign contents overwritten
 cow.c|s/return c->format != FORMAT_NEVER;/return 1;/|formatted against the option
 cow.c|s/\t\treturn c->format == FORMAT_DAMAGED;/\t\treturn c->format != FORMAT_BLANK;/|a damaged store overwritten

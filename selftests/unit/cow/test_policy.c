@@ -389,6 +389,26 @@ static void more_reports_than_can_be_held(void **ctx)
 	assert_int_equal(fake.logged[LOG_ERR], 0);
 }
 
+/* What was answered before commits began to fail is reported all the same. */
+static void more_reports_than_room_while_commits_fail(void **ctx)
+{
+	struct served *d = *ctx;
+	uint32_t i;
+
+	write_block(d, 3);
+	write_block(d, 4);
+	d->store->fail_writes = 1000000;
+	for (i = 0; i < 140000; i++)
+		fake_sync(d->state, i, 3 + i % 2);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	d->store->fail_writes = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 140000);
+	assert_int_equal(fake.acked[139999], 139999);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+}
+
 /* A full store */
 
 static void a_full_store_fails_new_writes_only(void **ctx)
@@ -715,6 +735,7 @@ static void status_tells_what_is_in_use(void **ctx)
 		{ "blocks_committed", 2 },
 		{ "commits", 2 },
 		{ "writes_held", 0 },
+		{ "bad_slots", 0 },
 		{ "writes_refused", 0 },
 	};
 	size_t i;
@@ -730,6 +751,23 @@ static void status_tells_what_is_in_use(void **ctx)
 	}
 	assert_true(json_object_object_get_ex(obj, "full", &member));
 	assert_false(json_object_get_boolean(member));
+	json_object_put(obj);
+}
+
+static void status_tells_of_bad_slots(void **ctx)
+{
+	struct served *d = *ctx;
+	struct json_object *obj = json_object_new_object(), *member;
+
+	fill_up(d, 0, 2);
+	fake_close(d->state);
+	d->state = NULL;
+	/* The one that is not needed. */
+	*sim_disk(d->store, cow_slot_offset(0, 1, BLOCK) + 100) ^= 1;
+	start_again(d);
+	dmud_policy.status(d->state, obj);
+	assert_true(json_object_object_get_ex(obj, "bad_slots", &member));
+	assert_int_equal(json_object_get_uint64(member), 1);
 	json_object_put(obj);
 }
 
@@ -753,6 +791,7 @@ int main(void)
 		POLICY_TEST(an_unknown_block_is_not_acknowledged),
 		POLICY_TEST(an_acknowledgment_that_cannot_be_sent_is_repeated),
 		POLICY_TEST(more_reports_than_can_be_held),
+		POLICY_TEST(more_reports_than_room_while_commits_fail),
 		POLICY_TEST(a_full_store_fails_new_writes_only),
 		POLICY_TEST(a_grown_store_goes_on),
 		POLICY_TEST(a_grown_device_is_refused),
@@ -773,6 +812,7 @@ int main(void)
 		POLICY_TEST(a_second_daemon_is_refused),
 		POLICY_TEST(a_store_too_small_is_refused),
 		POLICY_TEST(status_tells_what_is_in_use),
+		POLICY_TEST(status_tells_of_bad_slots),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

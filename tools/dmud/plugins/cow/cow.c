@@ -83,8 +83,8 @@
 #include "device.h"
 #include "policy.h"
 
-/* Writes that can be held at a time without a commit in between. */
-#define MAX_HELD	65536u
+/* Reports that there is room for from the start. More of them means a commit first. */
+#define FIRST_HELD	65536u
 /* What has failed is tried again so often, though the kernel says nothing. */
 #define RETRY_SECONDS	2
 /* Blocks read one after the other before more are pushed, and the most of these. */
@@ -124,6 +124,7 @@ enum format_choice {
  * @nr_read: how many lie before it, one after the other
  * @read_on: so it was in this batch
  * @nr_held: used entries of @held
+ * @held_room: all entries of it
  * @held: ids of SYNC reports that the next commit will acknowledge
  */
 struct cow {
@@ -144,8 +145,9 @@ struct cow {
 	uint64_t next_read;
 	uint64_t nr_read;
 	bool read_on;
-	unsigned int nr_held;
-	uint32_t held[MAX_HELD];
+	size_t nr_held;
+	size_t held_room;
+	uint32_t *held;
 };
 
 /* Requests and commits */
@@ -161,7 +163,7 @@ static void say_broken(struct cow *c)
 
 static void acknowledge(struct cow *c)
 {
-	unsigned int i, kept = 0;
+	size_t i, kept = 0;
 
 	for (i = 0; i < c->nr_held; i++)
 		if (dmu_sync_done(c->dmu, c->held[i]))
@@ -353,6 +355,27 @@ static void cow_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 }
 
 /*
+ * Room for one more report. A commit makes some, unless it fails: what was answered
+ * before it began to is reported all the same.
+ */
+static int make_room(struct cow *c)
+{
+	uint32_t *held;
+
+	if (c->nr_held < c->held_room)
+		return 0;
+	commit(c);
+	if (c->nr_held < c->held_room)
+		return 0;
+	held = reallocarray(c->held, 2 * c->held_room, sizeof(*held));
+	if (!held)
+		return -ENOMEM;
+	c->held = held;
+	c->held_room *= 2;
+	return 0;
+}
+
+/*
  * One mapping may be reported under several ids (requests that joined it), and
  * some ids may never be reported. So each report is taken for what it says:
  * this block's data is there, and this id waits.
@@ -376,12 +399,10 @@ static void cow_sync(struct dmu *dmu, uint32_t id, uint64_t block, void *ctx)
 		       (uintmax_t)block);
 		return;
 	}
-	if (c->nr_held == MAX_HELD)
-		commit(c);
-	if (c->nr_held < MAX_HELD)
+	if (!make_room(c))
 		c->held[c->nr_held++] = id;
 	else
-		c->log(LOG_ERR, "store %s: too many held writes; that of block %ju stays held until the daemon is restarted",
+		c->log(LOG_ERR, "store %s: no memory for one more held write; that of block %ju stays held until the daemon is restarted",
 		       c->path, (uintmax_t)block);
 }
 
@@ -572,23 +593,43 @@ static int attach(struct cow *c, struct dmud_env *env, char *const opts[])
 	return ret;
 }
 
-static int cow_open(struct dmud_env *env, char *const opts[], void **state)
+static void destroy(struct cow *c)
+{
+	if (c->fd >= 0)
+		close(c->fd);
+	free(c->held);
+	free(c);
+}
+
+static struct cow *create(struct dmud_env *env)
 {
 	struct cow *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->dmu = env->dmu;
+	c->log = env->log;
+	c->fd = -1;
+	c->held_room = FIRST_HELD;
+	c->held = calloc(c->held_room, sizeof(*c->held));
+	if (c->held)
+		return c;
+	free(c);
+	return NULL;
+}
+
+static int cow_open(struct dmud_env *env, char *const opts[], void **state)
+{
+	struct cow *c = create(env);
 	int ret;
 
 	if (!c) {
 		snprintf(env->error, sizeof(env->error), "out of memory");
 		return -ENOMEM;
 	}
-	c->dmu = env->dmu;
-	c->log = env->log;
-	c->fd = -1;
 	ret = attach(c, env, opts);
 	if (ret) {
-		if (c->fd >= 0)
-			close(c->fd);
-		free(c);
+		destroy(c);
 		return ret;
 	}
 	c->log(LOG_INFO, "store %s: %ju of %ju blocks of %u bytes in use",
@@ -647,7 +688,9 @@ static void cow_status(void *state, struct json_object *obj)
 	add_number(obj, "writes_held", c->nr_held);
 	add_number(obj, "writes_refused", c->refused);
 	add_number(obj, "memory_bytes", cow_book_memory(b) + sizeof(*c) -
-					sizeof(*b));
+					sizeof(*b) +
+					c->held_room * sizeof(*c->held));
+	add_number(obj, "bad_slots", b->bad_slots);
 	json_object_object_add(obj, "full",
 			       json_object_new_boolean(b->allotted >=
 						       b->places));
@@ -661,8 +704,7 @@ static void cow_close(void *state)
 	struct cow *c = state;
 
 	cow_book_close(&c->book);
-	close(c->fd);
-	free(c);
+	destroy(c);
 }
 
 /* The one symbol that leaves the shared object. */
