@@ -221,6 +221,24 @@ all_is_gone()
 	mend && dmuctl revive snap && old_is_there && comes_again
 }
 
+# What was the store is blank: the next daemon must not make a new one of it.
+store_is_blank()
+{
+	local blank=blank.img loop status
+
+	truncate -s $((store_sectors * 512)) $blank
+	loop=$(losetup -f --show $blank) || return
+	become store "0 $store_sectors linear $loop 0" || return
+	kill -KILL "$(status_of snap pid)" && await no_daemon || return
+	! dmuctl revive snap > said 2>&1 || return
+	grep -q 'is blank, and format=no' said || return
+	! dmuctl revive -o format=yes snap && cmp $blank <(head -c 64M /dev/zero)
+	status=$?
+	mend
+	losetup -d "$loop"
+	((status == 0)) && dmuctl revive snap && old_is_there && comes_again
+}
+
 origin_is_untouched()
 {
 	dmuctl detach snap && dmsetup remove store origin || return
@@ -229,7 +247,7 @@ origin_is_untouched()
 }
 
 ktap_print_header
-ktap_set_plan 7
+ktap_set_plan 8
 make_image new.img 1
 check "a snapshot on disks that work" make_snapshot
 check "metadata cannot be written" pages_cannot_be_written
@@ -237,6 +255,7 @@ check "nothing can be written, nor flushed" nothing_can_be_written
 check "data cannot be read, nor written" places_cannot_be_used
 check "the origin cannot be read" origin_cannot_be_read
 check "nothing is there, and the daemon is dead" all_is_gone
+check "the store is blank, and the daemon is dead" store_is_blank
 check "the origin is untouched" origin_is_untouched
 cd /
 rm -rf "$work"

@@ -128,6 +128,48 @@ static void old_policy(void **state)
 	daemon_stop(f);
 }
 
+static void report(struct fixture *f, uint32_t what, uint64_t block)
+{
+	const struct dmui_msg msg = {
+		.type = DM_USERSPACE_REPORT,
+		.report = { .report = what, .block = block, .error = -EIO },
+	};
+
+	fake_send(&f->fake, &msg, 1);
+}
+
+/* The 1st, the 2nd, and what goes beyond the 4th and the 8th. */
+static void logs_failures(void **state)
+{
+	struct fixture *f = *state;
+	struct json_object *status;
+	struct dmui_msg msg;
+	uint64_t i;
+
+	daemon_start(f, "-f vol1");
+	msg = await_version(f);
+	msg.version.kernel_ver = 1 << 16 | 1 << 8;
+	fake_send(&f->fake, &msg, 1);
+	msg = from_daemon(f);
+	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
+	fake_send(&f->fake, &msg, 1);
+	expect_ready(f, "READY\n");
+	report(f, DMU_REPORT_IO_FAILED, 5);
+	report(f, DMU_REPORT_LOST, 4);
+	for (i = 6; i < 10; i++)
+		report(f, DMU_REPORT_COPY_FAILED, i);
+	do {
+		status = ask_status(f);
+		i = number(status, "failures");
+		json_object_put(status);
+	} while (i != 9);
+	daemon_stop(f);
+	expect_stderr(f, "dmud: vol1: I/O failed at its device: block 5: Input/output error (failure 1)\n"
+			 "dmud: vol1: 4 reports of failures were lost (failure 5)\n"
+			 "dmud: vol1: a copy failed: block 8: Input/output error (failure 8)\n"
+			 "dmud: stopped");
+}
+
 static void removed(void **state)
 {
 	struct fixture *f = *state;
@@ -467,6 +509,7 @@ int main(void)
 		with_daemon(tries_again),
 		with_daemon(tries_again_while_asked),
 		with_daemon(old_policy),
+		with_daemon(logs_failures),
 		with_daemon(removed),
 		with_daemon(quits),
 		with_daemon(grows),

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -284,7 +285,7 @@ struct attach_args {
 	const char *policy;
 	const char *name;
 	const char *paths[MAX_DEVICES];
-	char *opts[MAX_DEVICES + 1];
+	char *opts[MAX_DEVICES + 2];	/* one may be ours; and NULL */
 	unsigned int nr_paths;
 	unsigned int nr_opts;
 	uint64_t block_size;
@@ -380,7 +381,8 @@ static const char revive_help[] =
 "\n"
 "Starts a new daemon for /dev/mapper/NAME, whose daemon has died. I/O that has\n"
 "waited since goes on; nothing was lost. Options that the policy was given when\n"
-"the device was made must be given again.\n";
+"the device was made must be given again. The store of a device that was in use\n"
+"is never formatted.\n";
 
 static const struct option revive_options[] = {
 	{ "option", required_argument, NULL, 'o' },
@@ -412,12 +414,21 @@ int cmd_revive(int argc, char **argv)
 			 m.name);
 		return EXIT_FAILED;
 	}
+	/*
+	 * Its store was formatted before it was resumed. One that reads as blank by
+	 * now has lost what is in use; to format it would have it lost for ever.
+	 */
+	if (m.begun && !strcmp(m.policy, "cow"))
+		args.opts[args.nr_opts++] = "format=no";
 	if (daemon_start(m.key, m.policy, args.opts))
 		return EXIT_FAILED;
-	if (!m.begun)
-		return mapped_resume(m.name) ? EXIT_FAILED : EXIT_OK;
+	if (!m.begun && mapped_resume(m.name)) {
+		/* As it was found. */
+		json_object_put(daemon_ask(m.key, "quit"));
+		return EXIT_FAILED;
+	}
 	/* Somebody has suspended it, and knows until when. */
-	if (m.suspended)
+	if (m.begun && m.suspended)
 		complain("%s is suspended: its I/O goes on after \"dmsetup resume %s\"",
 			 m.name, m.name);
 	return EXIT_OK;

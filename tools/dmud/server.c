@@ -72,32 +72,34 @@ static void on_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
 						   server->state);
 }
 
-static const char *failure_name(enum dmu_failure what)
+static void log_failure(const struct server *server, enum dmu_failure what,
+			uint64_t block, int error)
 {
-	switch (what) {
-	case DMU_FAILED_COPY:
-		return "a copy failed";
-	case DMU_FAILED_IO:
-		return "I/O failed at its device";
-	case DMU_FAILED_REQUEST:
-		return "a request was not answered in time";
-	case DMU_FAILED_REPORTS:
-		break;
-	}
-	return "reports of failures were lost";
+	static const char * const names[] = {
+		[DMU_FAILED_COPY] = "a copy failed",
+		[DMU_FAILED_IO] = "I/O failed at its device",
+		[DMU_FAILED_REQUEST] = "a request was not answered in time",
+	};
+
+	if (what == DMU_FAILED_REPORTS)
+		log_line(LOG_ERR, "%s: %" PRIu64 " reports of failures were lost (failure %" PRIu64 ")",
+			 server->env.name, block, server->failures);
+	else
+		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
+			 server->env.name, names[what], block, strerror(-error),
+			 server->failures);
 }
 
 static void on_failed(struct dmu *dmu, enum dmu_failure what, uint64_t block,
 		      uint32_t id, int error, void *ctx)
 {
 	struct server *server = ctx;
+	uint64_t before = server->failures;
 
 	server->failures += what == DMU_FAILED_REPORTS ? block : 1;
-	/* The 1st, 2nd, 4th, 8th ...: as above. */
-	if (!(server->failures & (server->failures - 1)))
-		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
-			 server->env.name, failure_name(what), block,
-			 strerror(-error), server->failures);
+	/* The 1st, 2nd, 4th, 8th ..., as above; or what has gone beyond one. */
+	if ((before ^ server->failures) > before)
+		log_failure(server, what, block, error);
 	if (server->plugin.policy->ops.failed)
 		server->plugin.policy->ops.failed(dmu, what, block, id, error,
 						  server->state);

@@ -558,7 +558,7 @@ static int may_format(const struct cow *c, int content)
 static int read_store(struct cow *c, struct dmud_env *env,
 		      const struct cow_geometry *geo)
 {
-	char err[COW_ERROR_SIZE] = "is blank, and format=no was given";
+	char err[COW_ERROR_SIZE] = "is blank, and format=no forbids to make a cow store of it";
 	struct cow_super sb;
 	int ret = cow_store_probe(c->fd, &sb, err);
 
