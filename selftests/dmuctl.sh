@@ -235,6 +235,76 @@ revive()
 	dmuctl revive work && wait $! && dmuctl list | grep -q served
 }
 
+# A daemon that is stuck does not have dmuctl stuck.
+stuck_daemon()
+{
+	local said
+
+	pkill -STOP -x dmud || return
+	said=$(timeout -s KILL 60 dmuctl status work)
+	pkill -CONT -x dmud
+	grep -q 'does not answer' <<< "$said" && grep -q 'blocks remembered' <<< "$said"
+}
+
+# What the policy says while the daemon starts is kept, too.
+logged_while_starting()
+{
+	local logger
+
+	rm -f log.txt store3.cow
+	python3 -c 'import signal, socket
+signal.alarm(60)
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+line = b""
+while b"formatted" not in line:
+    line = log.recv(2000)
+print(line.decode())' > log.txt &
+	logger=$!
+	until [[ -S /dev/log ]]; do
+		kill -0 $logger || return
+	done
+	dmuctl snapshot --origin origin.img --store store3.cow --store-size 8M twin &&
+		wait $logger && grep 'dmud.*: store .*: formatted' log.txt
+	local status=$?
+
+	rm -f /dev/log
+	dmuctl detach twin && return $status
+}
+
+# A path may hold any bytes; JSON may not.
+paths_in_json()
+{
+	local origin=$'\xfforigin \xc3\xa4 \xed\xa0\x80\xc0\xaf.img' status
+
+	cp origin.img "$origin" &&
+		dmuctl snapshot --origin "$origin" --store store3.cow twin || return
+	dmuctl list --json | python3 -c 'import json, sys
+[path] = [d["devices"][0] for d in json.loads(sys.stdin.buffer.read().decode())
+          if d["name"] == "twin"]
+assert path.endswith("/\ufffdorigin \u00e4 \ufffd\ufffd\ufffd\ufffd\ufffd.img"), ascii(path)'
+	status=$?
+	dmuctl detach twin && return $status
+}
+
+# It is the file in use that grows, and no other that has its name here.
+grow_knows_the_file()
+{
+	local status
+
+	dmuctl snapshot --origin origin.img --store store3.cow twin || return
+	echo mine > mine.img
+	mount --bind mine.img store3.cow &&
+		refuses 1 'is another file here than the one in use' \
+			dmuctl grow --size 16M twin
+	status=$?
+	umount store3.cow
+	((status == 0)) && [[ $(< mine.img) == mine ]] && mv store3.cow moved.cow &&
+		dmuctl grow --size 16M twin &&
+		(($(status_of twin store_bytes) == 16 << 20)) || status=1
+	dmuctl detach twin && return $status
+}
+
 # Its key is the name that it was made with, whatever it is called now.
 revive_renamed()
 {
@@ -412,7 +482,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 22
+ktap_set_plan 26
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -423,6 +493,10 @@ check "two snapshots of one origin" two_snapshots
 check "detach waits for who has it open for a moment" detach_waits
 check "two snapshots that want one store at a time" races_for_a_store
 check "revive starts a new daemon" revive
+check "a daemon that is stuck" stuck_daemon
+check "the log of a daemon that starts" logged_while_starting
+check "paths that are no UTF-8" paths_in_json
+check "grow makes no other file larger" grow_knows_the_file
 check "revive of a device that was renamed" revive_renamed
 check "revive leaves suspended what was suspended" revive_suspended
 check "revive resumes what was never finished" revive_unfinished

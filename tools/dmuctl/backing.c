@@ -360,14 +360,19 @@ void backing_name(dev_t dev, char *buf, size_t size)
 		node_path(dev, buf, size);
 }
 
-static int grow_file(const char *path, uint64_t bytes)
+/* Make the file behind a loop device larger, by what was its path. */
+static int grow_file(int loop, const char *path, uint64_t bytes)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
+	struct loop_info64 info;
 	struct stat st;
 	int r = 0;
 
-	if (fd < 0 || fstat(fd, &st))
+	if (fd < 0 || fstat(fd, &st) || ioctl(loop, LOOP_GET_STATUS64, &info))
 		r = complain("%s: %s", path, strerror(errno));
+	else if (info.lo_device != st.st_dev || info.lo_inode != st.st_ino)
+		r = complain("%s is another file here than the one in use, as where something is mounted over that: make that one larger where it can be seen, then leave out --size",
+			     path);
 	else if ((uint64_t)st.st_size > bytes)
 		r = complain("%s has %jd bytes already, and is not made smaller",
 			     path, (intmax_t)st.st_size);
@@ -398,13 +403,14 @@ int backing_grow(dev_t dev, const char *name, uint64_t bytes)
 		return complain("the store of %s is the device %s, not a file: make it larger by its own means, then leave out --size",
 				name, node);
 	}
-	if (bytes && grow_file(file, bytes))
-		return -1;
 	node_path(dev, node, sizeof(node));
 	fd = open(node, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, LOOP_SET_CAPACITY))
+	if (fd < 0)
+		return complain("%s: %s", node, strerror(errno));
+	if (bytes)
+		r = grow_file(fd, file, bytes);
+	if (!r && ioctl(fd, LOOP_SET_CAPACITY))
 		r = complain("%s: %s", node, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return r;
 }

@@ -100,7 +100,7 @@ static int tell_daemon(const struct mapped *m)
 	int r = 0;
 
 	if (!answer)
-		return complain("the daemon of %s does not answer: dmuctl revive starts a new one, which sees the new size by itself",
+		return complain("the daemon of %s does not answer: if it has died, dmuctl revive starts a new one, which sees the new size by itself",
 				m->name);
 	if (!json_object_object_get_ex(answer, "ok", &ok) ||
 	    !json_object_get_boolean(ok))

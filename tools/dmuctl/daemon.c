@@ -20,6 +20,10 @@
 #define SOCKET_DIR	"/run/dm-userspace"
 #define MAX_ARGS	64
 
+/* A daemon that is stuck must not have us wait for ever: to answer, and to end. */
+#define ANSWER_SECONDS	10
+#define END_MS		30000
+
 /*
  * Where dmud is: beside us, or where a build leaves it, so that a checkout can
  * be tried without installing it; else wherever PATH says.
@@ -161,11 +165,14 @@ int daemon_start(const char *key, const char *policy, char *const *opts)
 static int control_connect(const char *key)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct timeval limit = { .tv_sec = ANSWER_SECONDS };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int n = snprintf(address.sun_path, sizeof(address.sun_path),
 			 SOCKET_DIR "/%s.sock", key);
 
 	if (fd < 0 || n < 0 || (size_t)n >= sizeof(address.sun_path) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
 	    connect(fd, (struct sockaddr *)&address, sizeof(address))) {
 		if (fd >= 0)
 			close(fd);
@@ -179,7 +186,8 @@ static int control_connect(const char *key)
  * @key: of the device's table
  * @request: "status", "grow" or "quit"
  *
- * Return: its answer, to be put; NULL where no daemon answers. No sentence.
+ * Return: its answer, to be put; NULL where no daemon answers, or not in time. No
+ * sentence.
  */
 struct json_object *daemon_ask(const char *key, const char *request)
 {
@@ -207,20 +215,22 @@ struct json_object *daemon_ask(const char *key, const char *request)
  * daemon_watch() - get ready to see a daemon end
  * @key: of the device's table
  *
- * Return: a descriptor for daemon_wait(), or -1 where no daemon answers.
+ * Asks the socket whose it is, not the daemon, which may be stuck.
+ *
+ * Return: a descriptor for daemon_wait(), or -1 where there is no daemon.
  */
 int daemon_watch(const char *key)
 {
-	struct json_object *answer = daemon_ask(key, "status");
-	struct json_object *pid;
-	int fd = -1;
+	int fd = control_connect(key), pidfd = -1;
+	struct ucred owner;
+	socklen_t size = sizeof(owner);
 
-	if (!answer)
+	if (fd < 0)
 		return -1;
-	if (json_object_object_get_ex(answer, "pid", &pid))
-		fd = (int)syscall(SYS_pidfd_open, json_object_get_int(pid), 0);
-	json_object_put(answer);
-	return fd;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &size))
+		pidfd = (int)syscall(SYS_pidfd_open, owner.pid, 0);
+	close(fd);
+	return pidfd;
 }
 
 /**
@@ -233,14 +243,14 @@ int daemon_watch(const char *key)
 int daemon_wait(int pidfd, const char *name)
 {
 	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
-	int r = 0;
+	int r;
 
 	if (pidfd < 0)
 		return 0;
-	while (poll(&pfd, 1, -1) < 0 && !r)
-		if (errno != EINTR || interrupted())
-			r = complain("%s is gone, but its daemon has not ended yet",
-				     name);
+	do {
+		r = poll(&pfd, 1, END_MS);
+	} while (r < 0 && errno == EINTR && !interrupted());
 	close(pidfd);
-	return r;
+	return r > 0 ? 0 : complain("%s is gone, but its daemon has not ended yet",
+				    name);
 }
