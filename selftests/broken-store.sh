@@ -109,7 +109,8 @@ has_ended()
 # Wait until a write waits for the metadata.
 held()
 {
-	await held_or_ended "$1" && is_held || {
+	await held_or_ended "$1" || return
+	is_held || {
 		echo "the write was not held"
 		return 1
 	}

@@ -175,14 +175,15 @@ raced()
 {
 	local loops=()
 
-	"$@" left > left 2>&1 &
-	"$@" right > right 2>&1
+	"$@" left > left.said 2>&1 &
+	"$@" right > right.said 2>&1
 	local right=$? left
 
 	wait $!
 	left=$?
-	cat left right
-	((left + right == 1)) && grep -q 'is in use already' left right || return
+	cat left.said right.said
+	((left + right == 1)) || return
+	grep -q 'is in use already' left.said right.said || return
 	mapfile -t loops < <(losetup -n -O BACK-FILE | grep /raced.cow)
 	((${#loops[@]} == 1)) && [[ ${loops[0]} == "$work/raced.cow" ]] || return
 	if ((left == 0)); then

@@ -98,8 +98,8 @@ int usage(const char *fmt, ...)
  */
 int check_name(const char *name)
 {
-	static const char letters[] = "0123456789#+-.:=@_"
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	static const char letters[] =
+		"0123456789#+-.:=@_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 	size_t len = strlen(name);
 
 	if (!len || len > MAX_NAME)
