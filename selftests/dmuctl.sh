@@ -72,6 +72,8 @@ bad_commands()
 		refuses 2 'letters and digits' snapshot 'a b' &&
 		refuses 2 'begin with' snapshot .a &&
 		refuses 2 '1 to 100' snapshot "$(printf 'x%.0s' {1..101})" &&
+		refuses 2 'multiple of 512' dmuctl attach --policy linear \
+			--device other.img --size 1000 work &&
 		refuses 2 'is a size such as' dmuctl grow --size 0 work &&
 		refuses 2 'needs one NAME' dmuctl status &&
 		refuses 1 'no mapped device nosuch' dmuctl status nosuch &&
@@ -108,6 +110,19 @@ bad_policies()
 		refuses 1 'two devices' dmuctl attach --policy cow --device other.img vol &&
 		refuses 1 'no such option|option' \
 			dmuctl attach --policy linear --device other.img -o x=y vol
+}
+
+# From an offset on, and no further than the disk goes.
+a_part_of_a_disk()
+{
+	local status
+
+	dmuctl attach --policy linear --device other.img --size 15M -o offset=2048 \
+		vol || return
+	(($(blockdev --getsize64 /dev/mapper/vol) == 15 << 20)) &&
+		cmp <(tail -c 15M other.img) /dev/mapper/vol
+	status=$?
+	dmuctl detach vol && return $status
 }
 
 help_and_version()
@@ -483,10 +498,11 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 26
+ktap_set_plan 27
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
+check "a part of a disk" a_part_of_a_disk
 check "every command has help" help_and_version
 check "a snapshot, its list and its status" a_snapshot
 check "what is in use is not used twice" unchanged clashes

@@ -270,16 +270,17 @@ int cmd_snapshot(int argc, char **argv)
 static const char attach_help[] =
 "Usage: dmuctl attach --policy NAME --device DEV|FILE... [OPTION]... NAME\n"
 "\n"
-"Makes /dev/mapper/NAME with a policy of dmud (dmud --list-policies). It is as\n"
-"large as the first device.\n"
+"Makes /dev/mapper/NAME with a policy of dmud (dmud --list-policies).\n"
 "\n"
 "  --policy POLICY    what decides where blocks live\n"
 "  --device DEV|FILE  a device for the policy, in the order that it wants\n"
 "  --block-size SIZE  a power of two from 512 to 1g [64k]\n"
+"  --size SIZE        how large it is to be, a multiple of 512 [as large as the\n"
+"                     first device, of which an offset leaves less]\n"
 "  -o NAME=VALUE      an option of the policy\n"
 "\n"
-"Example:\n"
-"  dmuctl attach --policy linear --device /dev/sdb -o offset=2048 vol1\n";
+"Example: 10 GiB of a disk, from its second MiB on\n"
+"  dmuctl attach --policy linear --device /dev/sdb --size 10g -o offset=2048 vol1\n";
 
 struct attach_args {
 	const char *policy;
@@ -289,16 +290,26 @@ struct attach_args {
 	unsigned int nr_paths;
 	unsigned int nr_opts;
 	uint64_t block_size;
+	uint64_t size;
 };
 
 static const struct option attach_options[] = {
 	{ "policy", required_argument, NULL, 'p' },
 	{ "device", required_argument, NULL, 'd' },
 	{ "block-size", required_argument, NULL, 'b' },
+	{ "size", required_argument, NULL, 'z' },
 	{ "option", required_argument, NULL, 'o' },
 	{ "help", no_argument, NULL, 'h' },
 	{ }
 };
+
+static int parse_device_size(const char *word, uint64_t *bytes)
+{
+	if (parse_size("--size", word, bytes))
+		return -1;
+	return *bytes % 512 ? complain("--size is a multiple of 512 bytes, not %s",
+				       word) : 0;
+}
 
 /* -1 where there is more to do, else the exit code. */
 static int parse_attach_option(int c, struct attach_args *args)
@@ -315,6 +326,8 @@ static int parse_attach_option(int c, struct attach_args *args)
 	case 'b':
 		return parse_size("--block-size", optarg, &args->block_size) ||
 		       check_block_size(args->block_size) ? EXIT_USAGE : -1;
+	case 'z':
+		return parse_device_size(optarg, &args->size) ? EXIT_USAGE : -1;
 	case 'o':
 		if (args->nr_opts == MAX_DEVICES)
 			return usage("at most %d options", MAX_DEVICES);
@@ -365,7 +378,7 @@ int cmd_attach(int argc, char **argv)
 		a.name = args.name;
 		a.policy = args.policy;
 		a.opts = args.opts;
-		a.sectors = devices[0].bytes / 512;
+		a.sectors = (args.size ? args.size : devices[0].bytes) / 512;
 		a.block_size = (uint32_t)args.block_size;
 		r = attach(&a);
 	}
