@@ -37,13 +37,13 @@
  * is still needed, as the next commit has not succeeded yet.
  *
  * *After a death* the kernel asks again (RD|WR) for blocks whose mapping was
- * not acknowledged. A new daemon finds the block durable: it names the same
- * place without SYNC, which confirms the mapping and lets the held I/O
- * complete. Or it finds it absent, and treats it like any other write: places
- * that no durable page names are free, as the kernel gives no request to a new
- * daemon before I/O to them has come back. A new place replaces the old
- * mapping, with a copy and the held I/O issued again. The same place would
- * confirm it, which book.c avoids (see STRIDE there).
+ * not acknowledged, and no answer confirms that mapping: also one that names the
+ * same place replaces it, is copied to where it says COPY, and has the held I/O
+ * issued again. A new daemon finds the block durable: it names its place, without
+ * SYNC and without COPY, and the held I/O completes once it has been written there
+ * again. Or it finds it absent, and treats it like any other write: places that no
+ * durable page names are free, as no answer takes effect before I/O of the dead
+ * daemon's mappings has come back.
  *
  * A write is never answered without WRITE: I/O that waits on a request is
  * served by its answer even so, and would write to the origin.
