@@ -81,11 +81,11 @@ is_new()
 # COMMAND...: until it succeeds, but not for ever.
 await()
 {
-	local end=$((SECONDS + 60))
+	local end=$((SECONDS + 120))
 
 	until "$@"; do
 		((SECONDS < end)) || {
-			echo "in vain for a minute: $*"
+			echo "in vain for two minutes: $*"
 			return 1
 		}
 	done

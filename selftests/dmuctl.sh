@@ -369,6 +369,45 @@ geometry_is_kept()
 	snapshot work && [[ $(head -c 3 /dev/mapper/work) == one ]]
 }
 
+# FILE: its first sector is another.
+rewrite()
+{
+	dd if=/dev/urandom of="$1" bs=512 count=1 conv=notrunc status=none
+}
+
+known()
+{
+	dmuctl snapshot --store known.cow "$@" twin
+}
+
+refused_origins()
+{
+	local other='made for an origin with other contents: .*another.img .*--accept-origin'
+
+	refuses 1 "$other" known --origin another.img &&
+		refuses 1 "$other" known --origin another.img --force &&
+		refuses 1 'with other contents: .*origin=accept' dmuctl attach \
+			--policy cow --device another.img --device known.cow twin
+}
+
+# The likeliest mistake: the store of one image, and another image, or the same one
+# after it was mounted.
+store_knows_its_origin()
+{
+	make_image one.img 4 && cp one.img another.img && rewrite another.img || return
+	known --origin one.img --store-size 16M && dmuctl detach twin &&
+		known --origin one.img && dmuctl detach twin &&
+		unchanged refused_origins &&
+		known --origin another.img --accept-origin && dmuctl detach twin &&
+		known --origin another.img || return
+	# What is in use goes on, and is refused the next time.
+	pkill -KILL -x dmud && rewrite another.img && dmuctl revive twin &&
+		dmuctl revive work &&
+		cmp /dev/mapper/twin another.img && dmuctl detach twin &&
+		unchanged refused_origins &&
+		refused 1 'made for an origin with other contents' known --origin one.img
+}
+
 # Interrupted while the daemon is starting: it is kept from it by a lock.
 interrupted()
 {
@@ -498,7 +537,7 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 27
+ktap_set_plan 28
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
@@ -518,6 +557,7 @@ check "revive of a device that was renamed" revive_renamed
 check "revive leaves suspended what was suspended" revive_suspended
 check "revive resumes what was never finished" revive_unfinished
 check "a store keeps its geometry and its contents" geometry_is_kept
+check "a store knows its origin" store_knows_its_origin
 check "an interruption undoes what was done" interrupted
 check "a store that is a device is not used twice" store_is_taken
 check "block devices as origin and store" by_device

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "attach.h"
 #include "dmuctl.h"
@@ -95,6 +96,8 @@ static const char snapshot_help[] =
 "  --block-size SIZE  what is copied at the first write to it; a power of two\n"
 "                     from 512 to 1g [64k, or that of an existing store]\n"
 "  --force            use a store that holds something else; that is lost\n"
+"  --accept-origin    the store goes with this origin from now on, though its\n"
+"                     contents are not those that the store was made for\n"
 "\n"
 "Files are used through loop devices, which vanish by themselves; with direct\n"
 "I/O where that works. A full store fails writes that need room, and nothing\n"
@@ -113,6 +116,7 @@ struct snapshot_args {
 	uint64_t store_size;
 	uint64_t block_size;
 	bool force;
+	bool accept_origin;
 };
 
 static const struct option snapshot_options[] = {
@@ -121,6 +125,7 @@ static const struct option snapshot_options[] = {
 	{ "store-size", required_argument, NULL, 'z' },
 	{ "block-size", required_argument, NULL, 'b' },
 	{ "force", no_argument, NULL, 'f' },
+	{ "accept-origin", no_argument, NULL, 'a' },
 	{ "help", no_argument, NULL, 'h' },
 	{ }
 };
@@ -135,37 +140,43 @@ static int check_block_size(uint64_t bytes)
 }
 
 /* -1 where there is more to do, else the exit code. */
+static int parse_snapshot_option(int c, struct snapshot_args *args)
+{
+	switch (c) {
+	case 'o':
+		args->origin = optarg;
+		return -1;
+	case 's':
+		args->store = optarg;
+		return -1;
+	case 'z':
+		return parse_size("--store-size", optarg, &args->store_size) ?
+		       EXIT_USAGE : -1;
+	case 'b':
+		return parse_size("--block-size", optarg, &args->block_size) ||
+		       check_block_size(args->block_size) ? EXIT_USAGE : -1;
+	case 'f':
+		args->force = true;
+		return -1;
+	case 'a':
+		args->accept_origin = true;
+		return -1;
+	case 'h':
+		fputs(snapshot_help, stdout);
+		return EXIT_OK;
+	default:
+		return EXIT_USAGE;
+	}
+}
+
 static int parse_snapshot(int argc, char **argv, struct snapshot_args *args)
 {
-	int c;
+	int c, r;
 
 	while ((c = getopt_long(argc, argv, "h", snapshot_options, NULL)) != -1) {
-		switch (c) {
-		case 'o':
-			args->origin = optarg;
-			break;
-		case 's':
-			args->store = optarg;
-			break;
-		case 'z':
-			if (parse_size("--store-size", optarg, &args->store_size))
-				return EXIT_USAGE;
-			break;
-		case 'b':
-			if (parse_size("--block-size", optarg,
-				       &args->block_size) ||
-			    check_block_size(args->block_size))
-				return EXIT_USAGE;
-			break;
-		case 'f':
-			args->force = true;
-			break;
-		case 'h':
-			fputs(snapshot_help, stdout);
-			return EXIT_OK;
-		default:
-			return EXIT_USAGE;
-		}
+		r = parse_snapshot_option(c, args);
+		if (r >= 0)
+			return r;
 	}
 	if (!args->origin || !args->store)
 		return usage("snapshot needs --origin and --store");
@@ -175,10 +186,36 @@ static int parse_snapshot(int argc, char **argv, struct snapshot_args *args)
 	return check_name(args->name) ? EXIT_USAGE : -1;
 }
 
-/* The block size that the store has, or is to get. */
-static int choose_block_size(const struct snapshot_args *args,
-			     const struct backing *store, uint32_t *block_size)
+/*
+ * The policy looks, too, and at the size. It cannot say what the option is called
+ * here. What cannot be read is its trouble.
+ */
+static int check_origin(const struct snapshot_args *args,
+			const struct backing *origin,
+			const struct backing *store,
+			const struct cow_super *super)
 {
+	uint64_t sectors = origin->bytes / 512, mark = 0;
+	int fd;
+
+	if (args->accept_origin || super->geo.origin_sectors != sectors)
+		return 0;
+	fd = backing_open_direct(origin->fd);
+	if (fd < 0)
+		return 0;
+	cow_origin_mark(fd, sectors, &mark);
+	close(fd);
+	if (!cow_origin_differs(super->geo.origin_mark, mark))
+		return 0;
+	return complain("the store %s was made for an origin with other contents: %s is another one, or was written to since, and what is not in the store would come from it (--accept-origin allows that)",
+			store->path, origin->path);
+}
+
+/* Will the store do? The block size that it has, or is to get. */
+static int choose_block_size(const struct snapshot_args *args,
+			     const struct backing *devices, uint32_t *block_size)
+{
+	const struct backing *store = &devices[1];
 	char why[COW_ERROR_SIZE];
 	struct cow_super super;
 	int what = cow_store_probe(store->fd, &super, why);
@@ -196,27 +233,33 @@ static int choose_block_size(const struct snapshot_args *args,
 		return complain("the store %s has blocks of %u bytes, not %u: leave out --block-size",
 				store->path, super.geo.block_size, *block_size);
 	*block_size = super.geo.block_size;
-	return 0;
+	return check_origin(args, &devices[0], store, &super);
 }
 
 static int attach_snapshot(const struct snapshot_args *args,
 			   const struct backing *devices)
 {
-	char *opts[] = { "format=yes", NULL };
+	char *opts[3] = {};
 	struct attachment a = {
 		.name = args->name,
 		.policy = "cow",
-		.opts = args->force ? opts : NULL,
+		.opts = opts,
 		.sectors = devices[0].bytes / 512,
 		.devices = devices,
 		.nr_devices = 2,
 	};
 
+	int n = 0;
+
+	if (args->force)
+		opts[n++] = "format=yes";
+	if (args->accept_origin)
+		opts[n] = "origin=accept";
 	if (devices[0].dev == devices[1].dev) {
 		complain("origin and store are the same device");
 		return EXIT_FAILED;
 	}
-	if (choose_block_size(args, &devices[1], &a.block_size))
+	if (choose_block_size(args, devices, &a.block_size))
 		return EXIT_FAILED;
 	return attach(&a);
 }
@@ -286,7 +329,7 @@ struct attach_args {
 	const char *policy;
 	const char *name;
 	const char *paths[MAX_DEVICES];
-	char *opts[MAX_DEVICES + 2];	/* one may be ours; and NULL */
+	char *opts[MAX_DEVICES + 1];
 	unsigned int nr_paths;
 	unsigned int nr_opts;
 	uint64_t block_size;
@@ -403,6 +446,26 @@ static const struct option revive_options[] = {
 	{ }
 };
 
+/*
+ * A store that was in use was formatted before. One that reads as blank by now has
+ * lost what is in use; to format it would have it lost for ever. And an origin that
+ * has changed under it is no reason to have its I/O wait: it is in the table already.
+ */
+static int start_again(const struct mapped *m, const struct attach_args *args)
+{
+	bool in_use = m->begun && !strcmp(m->policy, "cow");
+	char *opts[MAX_DEVICES + 3] = {};
+	unsigned int n = 0, i;
+
+	if (in_use)
+		opts[n++] = "origin=ignore";
+	for (i = 0; i < args->nr_opts; i++)
+		opts[n++] = args->opts[i];
+	if (in_use)
+		opts[n++] = "format=no";
+	return daemon_start(m->key, m->policy, opts);
+}
+
 int cmd_revive(int argc, char **argv)
 {
 	struct attach_args args = {};
@@ -427,13 +490,7 @@ int cmd_revive(int argc, char **argv)
 			 m.name);
 		return EXIT_FAILED;
 	}
-	/*
-	 * Its store was formatted before it was resumed. One that reads as blank by
-	 * now has lost what is in use; to format it would have it lost for ever.
-	 */
-	if (m.begun && !strcmp(m.policy, "cow"))
-		args.opts[args.nr_opts++] = "format=no";
-	if (daemon_start(m.key, m.policy, args.opts))
+	if (start_again(&m, &args))
 		return EXIT_FAILED;
 	if (!m.begun && mapped_resume(m.name)) {
 		/* As it was found. */

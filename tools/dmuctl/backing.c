@@ -43,6 +43,20 @@ static int loop_control(void)
 	return fd;
 }
 
+/**
+ * backing_open_direct() - open what is open, for reading past the page cache
+ * @fd: of a file or device
+ *
+ * Return: a descriptor, or -1.
+ */
+int backing_open_direct(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+}
+
 /*
  * Does direct I/O work there, in sectors, as the loop device would do it? The file
  * system may say so and be wrong: overlayfs of Linux 6.1 does, where the file
@@ -51,12 +65,9 @@ static int loop_control(void)
 static bool direct_io_works(int file)
 {
 	static char sector[512] __attribute__((aligned(4096)));
-	char path[32];
+	int fd = backing_open_direct(file);
 	bool works;
-	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	works = pread(fd, sector, sizeof(sector), 0) >= 0;

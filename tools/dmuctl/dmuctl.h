@@ -59,6 +59,7 @@ struct backing {
 int backing_open(struct backing *b, const char *path, bool read_only,
 		 uint64_t create_bytes);
 void backing_close(struct backing *b);
+int backing_open_direct(int fd);
 void backing_undo(struct backing *b);
 int backing_grow(dev_t dev, const char *name, uint64_t bytes);
 void backing_name(dev_t dev, char *buf, size_t size);

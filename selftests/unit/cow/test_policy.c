@@ -13,103 +13,8 @@
 #include <string.h>
 #include <syslog.h>
 
-#include "fake.h"
 #include "format.h"
-
-#define BLOCK		4096u
-#define SECTORS		80001u /* the last block is short */
-#define LAST		10000u
-#define NEW		(DMU_MAP_WRITE | DMU_MAP_COPY | DMU_MAP_SYNC)
-
-/**
- * struct served - a device with a daemon
- * @store: simulated
- * @env: of the policy
- * @state: of the policy
- * @id: of the next request
- */
-struct served {
-	struct sim *store;
-	struct dmud_env env;
-	void *state;
-	uint32_t id;
-};
-
-static uint64_t room_for(uint64_t places)
-{
-	return cow_place_offset(places - 1, BLOCK) + BLOCK;
-}
-
-static int set_up(void **ctx)
-{
-	struct served *d = calloc(1, sizeof(*d));
-
-	fake_reset(BLOCK, SECTORS);
-	d->store = sim_new(room_for(600));
-	d->id = 1000;
-	*ctx = d;
-	return fake_open(d->store, &d->env, NULL, &d->state);
-}
-
-static int tear_down(void **ctx)
-{
-	struct served *d = *ctx;
-
-	if (d->state)
-		fake_close(d->state);
-	sim_free(d->store);
-	free(d);
-	fake_free();
-	return 0;
-}
-
-/* The daemon dies and is started again. */
-static void die(struct served *d)
-{
-	d->store->dead = true;
-	fake_close(d->state);
-	d->store->dead = false;
-	d->state = NULL;
-}
-
-static void start_again(struct served *d)
-{
-	if (fake_open(d->store, &d->env, NULL, &d->state))
-		fail_msg("%s", d->env.error);
-}
-
-static void refused(struct served *d, const char *opt, const char *why)
-{
-	void *state;
-
-	if (d->state)
-		fake_close(d->state);
-	d->state = NULL;
-	assert_true(fake_open(d->store, &d->env, opt, &state) < 0);
-	assert_null(state);
-	if (!strstr(d->env.error, why))
-		fail_msg("refused, but for this: %s", d->env.error);
-}
-
-static uint64_t write_block(struct served *d, uint64_t block)
-{
-	struct fake_answer a = fake_ask(d->state, d->id++, block, true);
-
-	assert_false(a.failed);
-	assert_int_equal(a.m.flags, NEW);
-	return a.m.dst_sector;
-}
-
-/* From the request to the acknowledgment. */
-static uint64_t store_block(struct served *d, uint64_t block)
-{
-	uint64_t sector = write_block(d, block);
-
-	fake_sync(d->state, d->id - 1, block);
-	fake_batch(d->state);
-	assert_int_equal(fake.acked[fake.nr_acked - 1], d->id - 1);
-	return sector;
-}
+#include "served.h"
 
 static void fill_up(struct served *d, uint64_t from, uint64_t n)
 {
@@ -772,7 +677,8 @@ static void status_tells_of_bad_slots(void **ctx)
 }
 
 #define POLICY_TEST(name) \
-	cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	cmocka_unit_test_setup_teardown(name, served_set_up,	\
+					served_tear_down)
 
 int main(void)
 {
