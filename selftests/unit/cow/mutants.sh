@@ -22,7 +22,7 @@ book.c|/next.zones > b->sb.zones)/{n;s/flush(b)/0/}|no flush of a new zone befor
 book.c|s/ret = write_zone(b, next.zones++)/next.zones++/|pages of a new zone not written
 book.c|s/page->slot = !page->slot;/;/|slots not alternated
 book.c|s/cow_slot_offset(page->index, !page->slot/cow_slot_offset(page->index, page->slot/|the durable slot overwritten
-book.c|/d->block\[i\] =/s/bit_test(page->filled, i)/page->block[i] != COW_FREE/|places named before they are filled
+book.c|s/bool all = .*/bool all = true;/|places named before they are filled
 book.c|s/\tb->broken = true;/\t;/|a failed flush forgotten
 book.c|s/\] == COW_FREE)$/] != 1)/|places handed out that are in use
 book.c|s/\tb->entries += page->nr_added;/\t;/|entries not counted
