@@ -78,24 +78,58 @@ is_new()
 		iflag=direct status=none) new.img
 }
 
-# Wait until a write waits for the metadata, or has ended.
-held()
+# COMMAND...: until it succeeds, but not for ever.
+await()
 {
-	until (($(status_of snap writes_held))); do
-		kill -0 "$1" 2> /dev/null || {
-			echo "the write was not held"
+	local end=$((SECONDS + 120))
+
+	until "$@"; do
+		((SECONDS < end)) || {
+			echo "in vain for two minutes: $*"
 			return 1
 		}
 	done
 }
 
+is_held()
+{
+	(($(status_of snap writes_held)))
+}
+
+held_or_ended()
+{
+	is_held || has_ended "$1"
+}
+
+has_ended()
+{
+	! kill -0 "$1" 2> /dev/null
+}
+
+# Wait until a write waits for the metadata.
+held()
+{
+	await held_or_ended "$1" || return
+	is_held || {
+		echo "the write was not held"
+		return 1
+	}
+}
+
+# A process, and what it has to say.
+ended()
+{
+	await has_ended "$1" && wait "$1"
+}
+
+no_daemon()
+{
+	[[ $(counter_of snap 4) != attached ]]
+}
+
 revive()
 {
-	kill -KILL "$(status_of snap pid)" || return
-	while [[ $(counter_of snap 4) == attached ]]; do
-		:
-	done
-	dmuctl revive snap
+	kill -KILL "$(status_of snap pid)" && await no_daemon && dmuctl revive snap
 }
 
 # The store again, by a new daemon and a new table.
@@ -104,7 +138,8 @@ comes_again()
 	dmuctl detach snap && attach && old_is_there
 }
 
-# Nothing can be written down: a write waits, others fail, all else goes on.
+# Nothing can be written down: a write waits, others fail, all else goes on. Once it
+# works again the one that waits need not wait for others.
 pages_cannot_be_written()
 {
 	local pid
@@ -119,7 +154,7 @@ pages_cannot_be_written()
 	[[ $(status_of snap failing) == true ]] || return
 	! write_block 2001 || return
 	old_is_there && is_as_origin 2001 || return
-	mend && dmuctl grow snap && wait $pid && write_block 2001 || return
+	mend && ended $pid && write_block 2001 || return
 	[[ $(status_of snap failing) == false ]] || return
 	comes_again && is_new 2000 && is_new 2001
 }
@@ -144,7 +179,7 @@ nothing_can_be_written()
 	mend || return
 	! write_block 2102 || return
 	kill -0 $pid || return
-	revive && wait $pid && write_block 2102 || return
+	revive && ended $pid && write_block 2102 || return
 	comes_again && is_new 2101 && is_new 2102 && is_as_origin 2100
 }
 
@@ -187,6 +222,24 @@ all_is_gone()
 	mend && dmuctl revive snap && old_is_there && comes_again
 }
 
+# What was the store is blank: the next daemon must not make a new one of it.
+store_is_blank()
+{
+	local blank=blank.img loop status
+
+	truncate -s $((store_sectors * 512)) $blank
+	loop=$(losetup -f --show $blank) || return
+	become store "0 $store_sectors linear $loop 0" || return
+	kill -KILL "$(status_of snap pid)" && await no_daemon || return
+	! dmuctl revive snap > said 2>&1 || return
+	grep -q 'is blank, and format=no' said || return
+	! dmuctl revive -o format=yes snap && cmp $blank <(head -c 64M /dev/zero)
+	status=$?
+	mend
+	losetup -d "$loop"
+	((status == 0)) && dmuctl revive snap && old_is_there && comes_again
+}
+
 origin_is_untouched()
 {
 	dmuctl detach snap && dmsetup remove store origin || return
@@ -195,7 +248,7 @@ origin_is_untouched()
 }
 
 ktap_print_header
-ktap_set_plan 7
+ktap_set_plan 8
 make_image new.img 1
 check "a snapshot on disks that work" make_snapshot
 check "metadata cannot be written" pages_cannot_be_written
@@ -203,6 +256,7 @@ check "nothing can be written, nor flushed" nothing_can_be_written
 check "data cannot be read, nor written" places_cannot_be_used
 check "the origin cannot be read" origin_cannot_be_read
 check "nothing is there, and the daemon is dead" all_is_gone
+check "the store is blank, and the daemon is dead" store_is_blank
 check "the origin is untouched" origin_is_untouched
 cd /
 rm -rf "$work"

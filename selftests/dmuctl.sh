@@ -65,8 +65,15 @@ bad_commands()
 		refuses 2 'needs one NAME' dmuctl snapshot --origin a --store b &&
 		refuses 2 'power of two' snapshot --block-size 5000 work &&
 		refuses 2 'is a size such as' snapshot --store-size 1x work &&
-		refuses 2 'slashes' snapshot a/b &&
+		refuses 2 'letters and digits' snapshot a/b &&
+		refuses 2 'letters and digits' snapshot 'a~b' &&
+		refuses 2 'letters and digits' snapshot a,b &&
+		refuses 2 'letters and digits' snapshot $'na\xc3\xafve' &&
+		refuses 2 'letters and digits' snapshot 'a b' &&
+		refuses 2 'begin with' snapshot .a &&
 		refuses 2 '1 to 100' snapshot "$(printf 'x%.0s' {1..101})" &&
+		refuses 2 'multiple of 512' dmuctl attach --policy linear \
+			--device other.img --size 1000 work &&
 		refuses 2 'is a size such as' dmuctl grow --size 0 work &&
 		refuses 2 'needs one NAME' dmuctl status &&
 		refuses 1 'no mapped device nosuch' dmuctl status nosuch &&
@@ -103,6 +110,19 @@ bad_policies()
 		refuses 1 'two devices' dmuctl attach --policy cow --device other.img vol &&
 		refuses 1 'no such option|option' \
 			dmuctl attach --policy linear --device other.img -o x=y vol
+}
+
+# From an offset on, and no further than the disk goes.
+a_part_of_a_disk()
+{
+	local status
+
+	dmuctl attach --policy linear --device other.img --size 15M -o offset=2048 \
+		vol || return
+	(($(blockdev --getsize64 /dev/mapper/vol) == 15 << 20)) &&
+		cmp <(tail -c 15M other.img) /dev/mapper/vol
+	status=$?
+	dmuctl detach vol && return $status
 }
 
 help_and_version()
@@ -164,6 +184,62 @@ two_snapshots()
 		dmuctl detach twin
 }
 
+# COMMAND...: one of two at a time; the other says why not, and undoes no more
+# than its own.
+raced()
+{
+	local loops=()
+
+	"$@" left > left.said 2>&1 &
+	"$@" right > right.said 2>&1
+	local right=$? left
+
+	wait $!
+	left=$?
+	cat left.said right.said
+	((left + right == 1)) || return
+	grep -q 'is in use already' left.said right.said || return
+	mapfile -t loops < <(losetup -n -O BACK-FILE | grep /raced.cow)
+	((${#loops[@]} == 1)) && [[ ${loops[0]} == "$work/raced.cow" ]] || return
+	if ((left == 0)); then
+		dmuctl detach left
+	else
+		dmuctl detach right
+	fi
+}
+
+# Two daemons on one store would give the same places to different blocks.
+races_for_a_store()
+{
+	local i rounds
+
+	rounds=$(often 24)
+	for ((i = 0; i < rounds; i++)); do
+		((i % 3 == 2)) || rm -f raced.cow
+		raced dmuctl snapshot --origin origin.img --store raced.cow \
+			--store-size 8M || return
+	done
+	rm raced.cow
+}
+
+# Who has it open for a moment only is waited for.
+detach_waits()
+{
+	local pid name='A#+-.:=@_z9'
+
+	[[ $(dmuctl snapshot --origin origin.img --store store2.cow "$name") == \
+		"/dev/mapper/$name" && -b /dev/mapper/$name ]] || return
+	exec 9< "/dev/mapper/$name"
+	dmuctl detach "$name" 9<&- &
+	pid=$!
+	# Until it has looked, and is about to look again.
+	until [[ $(< /proc/$pid/wchan) == *nanosleep* ]]; do
+		kill -0 $pid || break
+	done
+	exec 9<&-
+	wait $pid
+}
+
 # The daemon dies; I/O that needs it waits, and goes on with the next.
 revive()
 {
@@ -173,6 +249,89 @@ revive()
 	dd if=/dev/urandom of=/dev/mapper/work bs=4k seek=100 count=4 oflag=direct \
 		status=none &
 	dmuctl revive work && wait $! && dmuctl list | grep -q served
+}
+
+# A daemon that is stuck does not have dmuctl stuck.
+stuck_daemon()
+{
+	local said
+
+	pkill -STOP -x dmud || return
+	said=$(timeout -s KILL 60 dmuctl status work)
+	pkill -CONT -x dmud
+	grep -q 'does not answer' <<< "$said" && grep -q 'blocks remembered' <<< "$said"
+}
+
+# What the policy says while the daemon starts is kept, too.
+logged_while_starting()
+{
+	local logger
+
+	rm -f log.txt store3.cow
+	python3 -c 'import signal, socket
+signal.alarm(60)
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+line = b""
+while b"formatted" not in line:
+    line = log.recv(2000)
+print(line.decode())' > log.txt &
+	logger=$!
+	until [[ -S /dev/log ]]; do
+		kill -0 $logger || return
+	done
+	dmuctl snapshot --origin origin.img --store store3.cow --store-size 8M twin &&
+		wait $logger && grep 'dmud.*: store .*: formatted' log.txt
+	local status=$?
+
+	rm -f /dev/log
+	dmuctl detach twin && return $status
+}
+
+# A path may hold any bytes; JSON may not.
+paths_in_json()
+{
+	local origin=$'\xfforigin \xc3\xa4 \xed\xa0\x80\xc0\xaf.img' status
+
+	cp origin.img "$origin" &&
+		dmuctl snapshot --origin "$origin" --store store3.cow twin || return
+	dmuctl list --json | python3 -c 'import json, sys
+[path] = [d["devices"][0] for d in json.loads(sys.stdin.buffer.read().decode())
+          if d["name"] == "twin"]
+assert path.endswith("/\ufffdorigin \u00e4 \ufffd\ufffd\ufffd\ufffd\ufffd.img"), ascii(path)'
+	status=$?
+	dmuctl detach twin && return $status
+}
+
+# It is the file in use that grows, and no other that has its name here.
+grow_knows_the_file()
+{
+	local status
+
+	dmuctl snapshot --origin origin.img --store store3.cow twin || return
+	echo mine > mine.img
+	mount --bind mine.img store3.cow &&
+		refuses 1 'is another file here than the one in use' \
+			dmuctl grow --size 16M twin
+	status=$?
+	umount store3.cow
+	((status == 0)) && [[ $(< mine.img) == mine ]] && mv store3.cow moved.cow &&
+		dmuctl grow --size 16M twin &&
+		(($(status_of twin store_bytes) == 16 << 20)) || status=1
+	dmuctl detach twin && return $status
+}
+
+# Its key is the name that it was made with, whatever it is called now.
+revive_renamed()
+{
+	dmsetup rename work other || return
+	pkill -KILL -x dmud || return
+	dmuctl list | grep -Eq '^other +cow .*no daemon$' && dmuctl revive other &&
+		dmuctl list | grep -Eq '^other +cow .*served$' &&
+		refuses 1 'key work .* device other' dmuctl snapshot \
+			--origin origin.img --store store2.cow work &&
+		[[ $(head -c 3 /dev/mapper/other) == one ]] &&
+		dmsetup rename other work
 }
 
 # What somebody has suspended stays so until they resume it.
@@ -210,6 +369,45 @@ geometry_is_kept()
 	snapshot work && [[ $(head -c 3 /dev/mapper/work) == one ]]
 }
 
+# FILE: its first sector is another.
+rewrite()
+{
+	dd if=/dev/urandom of="$1" bs=512 count=1 conv=notrunc status=none
+}
+
+known()
+{
+	dmuctl snapshot --store known.cow "$@" twin
+}
+
+refused_origins()
+{
+	local other='made for an origin with other contents: .*another.img .*--accept-origin'
+
+	refuses 1 "$other" known --origin another.img &&
+		refuses 1 "$other" known --origin another.img --force &&
+		refuses 1 'with other contents: .*origin=accept' dmuctl attach \
+			--policy cow --device another.img --device known.cow twin
+}
+
+# The likeliest mistake: the store of one image, and another image, or the same one
+# after it was mounted.
+store_knows_its_origin()
+{
+	make_image one.img 4 && cp one.img another.img && rewrite another.img || return
+	known --origin one.img --store-size 16M && dmuctl detach twin &&
+		known --origin one.img && dmuctl detach twin &&
+		unchanged refused_origins &&
+		known --origin another.img --accept-origin && dmuctl detach twin &&
+		known --origin another.img || return
+	# What is in use goes on, and is refused the next time.
+	pkill -KILL -x dmud && rewrite another.img && dmuctl revive twin &&
+		dmuctl revive work &&
+		cmp /dev/mapper/twin another.img && dmuctl detach twin &&
+		unchanged refused_origins &&
+		refused 1 'made for an origin with other contents' known --origin one.img
+}
+
 # Interrupted while the daemon is starting: it is kept from it by a lock.
 interrupted()
 {
@@ -226,6 +424,38 @@ interrupted()
 		dmuctl detach slow || return
 	fi
 	[[ $(leftovers) == "$before" ]]
+}
+
+# ORIGIN STORE: of "work", under another name, in whatever role.
+refused_as_store()
+{
+	local store='is the store of work already: .*dmuctl revive work'
+
+	refuses 1 "$store" dmuctl snapshot --origin "$1" --store "$2" twin &&
+		refuses 1 "$store" dmuctl snapshot --origin "$2" --store store2.cow twin &&
+		refuses 1 "$store" dmuctl attach --policy linear --device "$2" twin &&
+		refuses 1 'in use already, by work: a store' \
+			dmuctl snapshot --origin other.img --store "$1" twin &&
+		refuses 1 "$store" \
+			dmuctl attach --policy cow --device "$1" --device "$2" twin
+}
+
+# No other device on its store, also where no daemon has locked it.
+store_is_taken()
+{
+	local a b status
+
+	a=$(losetup -f --show origin.img) && b=$(losetup -f --show store.cow) || return
+	dmuctl snapshot --origin "$a" --store "$b" work &&
+		unchanged refused_as_store "$a" "$b" &&
+		pkill -KILL -x dmud && unchanged refused_as_store "$a" "$b" &&
+		# An origin is anybody's.
+		dmuctl snapshot --origin "$a" --store store2.cow twin &&
+		dmuctl detach twin && dmuctl revive work &&
+		[[ $(head -c 3 /dev/mapper/work) == one ]] && dmuctl detach work
+	status=$?
+	losetup -d "$a" "$b"
+	return $status
 }
 
 by_device()
@@ -248,6 +478,47 @@ by_device()
 	return $status
 }
 
+# Overlayfs of Linux 6.1 says that direct I/O works, also where its files lie on
+# tmpfs, which has none there.
+over_an_overlay()
+{
+	local status
+
+	mkdir layers && mount -t tmpfs tmpfs layers &&
+		mkdir layers/{lower,upper,work,merged} &&
+		mount -t overlay -o "lowerdir=layers/lower,upperdir=layers/upper,workdir=layers/work" \
+			overlay layers/merged || return
+	make_image layers/merged/origin.img 4
+	dmuctl snapshot --origin layers/merged/origin.img \
+		--store layers/merged/store.cow --store-size 16M layered &&
+		printf new | dd of=/dev/mapper/layered conv=sync,fsync bs=512 \
+			status=none &&
+		[[ $(head -c 3 /dev/mapper/layered) == new ]] &&
+		cmp --ignore-initial=512 /dev/mapper/layered \
+			layers/merged/origin.img &&
+		dmuctl detach layered
+	status=$?
+	umount layers/merged layers
+	return $status
+}
+
+# What a loop device costs is halved by it.
+on_a_disk()
+{
+	local status
+
+	truncate -s 64M disk.img && mkfs.ext4 -q disk.img && mkdir -p disk &&
+		mount -o loop disk.img disk || return
+	dmuctl snapshot --origin origin.img --store disk/store.cow \
+		--store-size 32M direct &&
+		losetup -n -O BACK-FILE,DIO | tee /dev/stderr |
+			grep -Eq '/disk/store.cow +1$' &&
+		dmuctl detach direct
+	status=$?
+	umount disk
+	return $status
+}
+
 force_overwrites()
 {
 	dmuctl snapshot --origin origin.img --store other.img --force work &&
@@ -266,20 +537,32 @@ nothing_left()
 }
 
 ktap_print_header
-ktap_set_plan 16
+ktap_set_plan 28
 check "wrong command lines are refused" unchanged bad_commands
 check "files that will not do are refused, and kept" unchanged bad_files
 check "what the policy refuses is undone" unchanged bad_policies
+check "a part of a disk" a_part_of_a_disk
 check "every command has help" help_and_version
 check "a snapshot, its list and its status" a_snapshot
 check "what is in use is not used twice" unchanged clashes
 check "two snapshots of one origin" two_snapshots
+check "detach waits for who has it open for a moment" detach_waits
+check "two snapshots that want one store at a time" races_for_a_store
 check "revive starts a new daemon" revive
+check "a daemon that is stuck" stuck_daemon
+check "the log of a daemon that starts" logged_while_starting
+check "paths that are no UTF-8" paths_in_json
+check "grow makes no other file larger" grow_knows_the_file
+check "revive of a device that was renamed" revive_renamed
 check "revive leaves suspended what was suspended" revive_suspended
 check "revive resumes what was never finished" revive_unfinished
 check "a store keeps its geometry and its contents" geometry_is_kept
+check "a store knows its origin" store_knows_its_origin
 check "an interruption undoes what was done" interrupted
+check "a store that is a device is not used twice" store_is_taken
 check "block devices as origin and store" by_device
+check "files where direct I/O is claimed and does not work" over_an_overlay
+check "direct I/O where it works" on_a_disk
 check "--force overwrites something else" force_overwrites
 check "nothing is left at the end" nothing_left
 check "without root it says so" refused 1 'you have to be root' \

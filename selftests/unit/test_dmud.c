@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,110 @@ static void serves(void **state)
 	daemon_stop(f);
 	assert_int_equal(access(in_dir(f, "closed"), F_OK), 0);
 	expect_stderr(f, "serving vol1 with the policy tester");
+}
+
+/* From a request to the report of its I/O, which the policy fails to make durable. */
+static void owe(struct fixture *f, uint32_t id)
+{
+	fake_request(&f->fake, id, 10, DMU_FLAG_RD | DMU_FLAG_WR);
+	assert_int_equal(from_daemon(f).type, DM_USERSPACE_MAP_BLOCK_RESP);
+	fake_status(&f->fake, id, DM_USERSPACE_SYNC_COMPLETE);
+}
+
+static uint64_t batches(struct fixture *f)
+{
+	struct json_object *status = ask_status(f);
+	uint64_t n = number(member(status, "policy_status"), "batches");
+
+	json_object_put(status);
+	return n;
+}
+
+/* What has failed is tried again, though the kernel has nothing more to say. */
+static void tries_again(void **state)
+{
+	struct fixture *f = *state;
+	struct dmui_msg msg;
+
+	start_and_serve(f, "-f -o retry=20 vol1");
+	owe(f, 5);
+	msg = from_daemon(f);
+	assert_int_equal(msg.type, DM_USERSPACE_STATUS);
+	assert_int_equal(msg.status.id_of_op, 5);
+	/* The version's batch, two that the kernel made, one that it did not. */
+	assert_int_equal(batches(f), 4);
+	/* And none where nothing is owed. */
+	assert_int_equal(batches(f), 4);
+	daemon_stop(f);
+}
+
+/* Nor is it put off by whoever asks the daemon for something else. */
+static void tries_again_while_asked(void **state)
+{
+	struct fixture *f = *state;
+	struct pollfd fd;
+
+	start_and_serve(f, "-f -o retry=300 vol1");
+	owe(f, 5);
+	fd = (struct pollfd){ .fd = f->fake.kernel, .events = POLLIN };
+	while (!poll(&fd, 1, 0))
+		batches(f);
+	assert_int_equal(from_daemon(f).status.id_of_op, 5);
+	daemon_stop(f);
+}
+
+/* One that was made before this could be asked for is not asked. */
+static void old_policy(void **state)
+{
+	struct fixture *f = *state;
+
+	start_and_serve(f, "-f --policy old_abi vol1");
+	fake_request(&f->fake, 5, 10, DMU_FLAG_RD | DMU_FLAG_WR);
+	assert_int_equal(from_daemon(f).type, DM_USERSPACE_MAP_BLOCK_RESP);
+	assert_int_equal(batches(f), 2);
+	daemon_stop(f);
+}
+
+static void report(struct fixture *f, uint32_t what, uint64_t block)
+{
+	const struct dmui_msg msg = {
+		.type = DM_USERSPACE_REPORT,
+		.report = { .report = what, .block = block, .error = -EIO },
+	};
+
+	fake_send(&f->fake, &msg, 1);
+}
+
+/* The 1st, the 2nd, and what goes beyond the 4th and the 8th. */
+static void logs_failures(void **state)
+{
+	struct fixture *f = *state;
+	struct json_object *status;
+	struct dmui_msg msg;
+	uint64_t i;
+
+	daemon_start(f, "-f vol1");
+	msg = await_version(f);
+	msg.version.kernel_ver = 1 << 16 | 1 << 8;
+	fake_send(&f->fake, &msg, 1);
+	msg = from_daemon(f);
+	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
+	fake_send(&f->fake, &msg, 1);
+	expect_ready(f, "READY\n");
+	report(f, DMU_REPORT_IO_FAILED, 5);
+	report(f, DMU_REPORT_LOST, 4);
+	for (i = 6; i < 10; i++)
+		report(f, DMU_REPORT_COPY_FAILED, i);
+	do {
+		status = ask_status(f);
+		i = number(status, "failures");
+		json_object_put(status);
+	} while (i != 9);
+	daemon_stop(f);
+	expect_stderr(f, "dmud: vol1: I/O failed at its device: block 5: Input/output error (failure 1)\n"
+			 "dmud: vol1: 4 reports of failures were lost (failure 5)\n"
+			 "dmud: vol1: a copy failed: block 8: Input/output error (failure 8)\n"
+			 "dmud: stopped");
 }
 
 static void removed(void **state)
@@ -401,6 +506,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		with_daemon(serves),
+		with_daemon(tries_again),
+		with_daemon(tries_again_while_asked),
+		with_daemon(old_policy),
+		with_daemon(logs_failures),
 		with_daemon(removed),
 		with_daemon(quits),
 		with_daemon(grows),

@@ -69,7 +69,8 @@ static void linear(void **state)
 }
 
 /* All that the kernel does not ask for is told before the daemon is ready. */
-static void linear_push(struct fixture *f, const char *option, bool pushes)
+static void linear_push(struct fixture *f, const char *option, uint64_t offset,
+			uint64_t count)
 {
 	struct dmui_msg msg;
 	char args[300];
@@ -85,19 +86,20 @@ static void linear_push(struct fixture *f, const char *option, bool pushes)
 	msg.extensions.bits = DMU_EXT_RUNS;
 	fake_send(&f->fake, &msg, 1);
 	expect_ready(f, "READY\n");
-	if (pushes) {
+	if (count) {
 		msg = from_daemon(f);
 		assert_int_equal(msg.type, DM_USERSPACE_MAP_RUN_RESP);
 		assert_int_equal(msg.run_response.id_of_req, 0);
 		assert_int_equal(msg.run_response.block, 0);
-		assert_int_equal(msg.run_response.count, 125);
-		assert_int_equal(msg.run_response.dst_sector, 0);
+		assert_int_equal(msg.run_response.count, count);
+		assert_int_equal(msg.run_response.dst_sector, offset);
 		assert_int_equal(msg.run_response.flags,
 				 DMU_FLAG_RD | DMU_FLAG_WR);
 	}
 	fake_request(&f->fake, 1, 3, DMU_FLAG_RD);
 	msg = from_daemon(f);
-	assert_int_equal(msg.type, DM_USERSPACE_MAP_BLOCK_RESP);
+	assert_int_equal(msg.type, offset && !count ? DM_USERSPACE_MAP_FAILED :
+				   DM_USERSPACE_MAP_BLOCK_RESP);
 	daemon_stop(f);
 	close(f->fake.kernel);
 	close(f->ready_fd);
@@ -119,12 +121,16 @@ static void linear_pushes(void **state)
 	geometry.sectors = 1000;
 	geometry.devices = &dev;
 	geometry.nr_devices = 1;
-	linear_push(f, "", true);
-	linear_push(f, "-o push=yes", true);
-	linear_push(f, "-o push=no", false);
-	/* What would not fit is told to who asks for it. */
+	linear_push(f, "", 0, 125);
+	linear_push(f, "-o push=yes", 0, 125);
+	linear_push(f, "-o push=no", 0, 0);
+	/* What there is of it: 12 blocks and a half. */
 	snprintf(option, sizeof(option), "-o offset=%" PRIu64, sectors - 100);
-	linear_push(f, option, false);
+	linear_push(f, option, sectors - 100, 12);
+	snprintf(option, sizeof(option), "-o offset=%" PRIu64, sectors - 7);
+	linear_push(f, option, sectors - 7, 0);
+	snprintf(option, sizeof(option), "-o offset=%" PRIu64, sectors + 8);
+	linear_push(f, option, sectors + 8, 0);
 }
 
 /* The last block has one sector: the last of the device, or one behind it. */

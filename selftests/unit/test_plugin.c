@@ -68,7 +68,7 @@ static void bad_ones(void **state)
 	refused(TEST_PLUGINS, -ENOENT, "cannot load the policy: ");
 	refused("missing_symbol", -ENOENT, "dmud_test_nobody_has_this");
 	refused("empty", -EINVAL, "empty.so is not a policy: it has no symbol dmud_policy");
-	refused("wrong_abi", -EPROTO, "wrong_abi.so is a policy of ABI 2; this dmud needs ABI 1");
+	refused("wrong_abi", -EPROTO, "wrong_abi.so is a policy of ABI 3; this dmud needs ABI 1 to 2");
 	refused("no_name", -EINVAL, "no name");
 	refused("no_map", -EINVAL, "(");
 	refused("alias", -EINVAL, "alias.so is the policy tester, not alias");
@@ -117,7 +117,7 @@ static void list(void **state)
 	assert_non_null(strstr(text, "             refuse=WHY  do not open\n"));
 	assert_non_null(strstr(text, "             closed=FILE  make FILE in the end\n"));
 	/* What cannot be used is named. */
-	assert_non_null(strstr(text, "wrong_abi.so is a policy of ABI 2"));
+	assert_non_null(strstr(text, "wrong_abi.so is a policy of ABI 3"));
 	assert_int_equal(listed("/nonesuch", text, sizeof(text)), -ENOENT);
 	assert_string_equal(text, "");
 	assert_string_equal(why, "/nonesuch: No such file or directory");

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Block devices, and files, which get a loop device with direct I/O.
+ * Block devices, and files, which get a loop device, with direct I/O where that
+ * works.
  *
  * Such a loop device goes away by itself with its last user: a table that has
  * been loaded, or, until then, our descriptor. There is nothing to undo.
+ *
+ * Two loop devices on one file know nothing of each other, and neither do the
+ * daemons that use them: a store used twice would be destroyed. So a file is locked
+ * (flock(2)) before anything else is done to it, and for as long as the loop device
+ * is there, which holds the file that we have opened. Loop devices that others have
+ * made are looked for then. A file that is only read may be used as often as one
+ * likes.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,12 +21,16 @@
 #include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "dmuctl.h"
+
+/* How often a file that others make and remove is looked at. */
+#define TRIES		10
 
 /* The loop driver may be a module that nobody has needed so far. */
 static int loop_control(void)
@@ -31,12 +43,45 @@ static int loop_control(void)
 	return fd;
 }
 
+/**
+ * backing_open_direct() - open what is open, for reading past the page cache
+ * @fd: of a file or device
+ *
+ * Return: a descriptor, or -1.
+ */
+int backing_open_direct(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+}
+
+/*
+ * Does direct I/O work there, in sectors, as the loop device would do it? The file
+ * system may say so and be wrong: overlayfs of Linux 6.1 does, where the file
+ * beneath is on one that has none. Each read would fail then.
+ */
+static bool direct_io_works(int file)
+{
+	static char sector[512] __attribute__((aligned(4096)));
+	int fd = backing_open_direct(file);
+	bool works;
+
+	if (fd < 0)
+		return false;
+	works = pread(fd, sector, sizeof(sector), 0) >= 0;
+	close(fd);
+	return works;
+}
+
 /* 0, 1 where somebody else took that one, or -1. */
 static int loop_try(int control, int file, bool read_only, struct backing *b)
 {
 	struct loop_config config = {
 		.fd = (unsigned int)file,
-		.info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO |
+		.info.lo_flags = LO_FLAGS_AUTOCLEAR |
+				 (direct_io_works(file) ? LO_FLAGS_DIRECT_IO : 0) |
 				 (read_only ? LO_FLAGS_READ_ONLY : 0),
 	};
 	int nr = ioctl(control, LOOP_CTL_GET_FREE);
@@ -51,11 +96,6 @@ static int loop_try(int control, int file, bool read_only, struct backing *b)
 		return complain("%s: %s", path, strerror(errno));
 	snprintf((char *)config.info.lo_file_name, LO_NAME_SIZE, "%s", b->path);
 	r = ioctl(b->fd, LOOP_CONFIGURE, &config);
-	if (r && errno == EINVAL) {
-		/* Files of some filesystems, tmpfs among them, have none. */
-		config.info.lo_flags &= ~LO_FLAGS_DIRECT_IO;
-		r = ioctl(b->fd, LOOP_CONFIGURE, &config);
-	}
 	if (!r)
 		return 0;
 	r = errno;
@@ -77,10 +117,7 @@ static bool loop_clashes(int loop, const struct stat *file, bool read_only)
 	       !(read_only && info.lo_flags & LO_FLAGS_READ_ONLY);
 }
 
-/*
- * Two loop devices on one file know nothing of each other: a store used twice
- * would be destroyed. One that is only read may be used as often as one likes.
- */
+/* Complain of a loop device that uses the file already. */
 static int check_unused(const char *path, int file, bool read_only)
 {
 	struct dirent *entry;
@@ -122,28 +159,84 @@ static int loop_attach(struct backing *b, int file, bool read_only)
 	return r;
 }
 
-static int open_file(struct backing *b, bool read_only, uint64_t create_bytes)
+/* Is it still that file's path? */
+static bool same_file(const char *path, int file)
+{
+	struct stat now, then;
+
+	return !stat(path, &now) && !fstat(file, &then) &&
+	       now.st_dev == then.st_dev && now.st_ino == then.st_ino;
+}
+
+/* 0, 1 where it is not its path's file any more, or -1. */
+static int lock_file(const struct backing *b, bool read_only)
+{
+	/* Where a file system knows of no locks, nobody holds one. */
+	if (flock(b->file, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) &&
+	    errno == EWOULDBLOCK)
+		return check_unused(b->path, b->file, read_only) ? -1 :
+		       complain("%s is in use already: another dmuctl, or some other program, has locked it",
+				b->path);
+	return same_file(b->path, b->file) ? 0 : 1;
+}
+
+static int open_once(struct backing *b, bool read_only, bool make)
 {
 	int flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-	int file = open(b->path, flags);
-	bool made = false;
-	int r = 0;
+	int r;
 
-	if (file < 0 && errno == ENOENT && create_bytes) {
-		file = open(b->path, flags | O_CREAT | O_EXCL, 0600);
-		made = file >= 0;
+	b->file = open(b->path, flags);
+	if (b->file < 0 && errno == ENOENT && make) {
+		b->file = open(b->path, flags | O_CREAT | O_EXCL, 0600);
+		b->made = b->file >= 0;
 	}
-	if (file < 0)
-		return complain("%s: %s", b->path, strerror(errno));
-	if (made && ftruncate(file, (off_t)create_bytes))
-		r = complain("%s: %s", b->path, strerror(errno));
+	if (b->file < 0)
+		return errno == EEXIST ? 1 :
+		       complain("%s: %s", b->path, strerror(errno));
+	r = lock_file(b, read_only);
 	if (!r)
-		r = check_unused(b->path, file, read_only);
-	if (!r)
-		r = loop_attach(b, file, read_only);
-	b->made = made;
-	close(file);
+		return 0;
+	/* Whoever was faster has it now, though we have made it. */
+	close(b->file);
+	b->file = -1;
+	b->made = false;
 	return r;
+}
+
+/* Get hold of a file that nobody else has. */
+static int open_locked(struct backing *b, bool read_only, bool make)
+{
+	int tries = TRIES, r;
+
+	do {
+		r = open_once(b, read_only, make);
+	} while (r == 1 && --tries);
+	return r == 1 ? complain("%s comes and goes, or leads nowhere",
+				 b->path) : r;
+}
+
+/* An empty file is one that somebody has just made, and given up. */
+static int size_file(struct backing *b, uint64_t bytes)
+{
+	struct stat st;
+
+	if (fstat(b->file, &st))
+		return complain("%s: %s", b->path, strerror(errno));
+	if (!bytes || st.st_size)
+		return 0;
+	b->sized = true;
+	if (ftruncate(b->file, (off_t)bytes))
+		return complain("%s: %s", b->path, strerror(errno));
+	return 0;
+}
+
+static int open_file(struct backing *b, bool read_only, uint64_t create_bytes)
+{
+	if (open_locked(b, read_only, create_bytes) ||
+	    size_file(b, create_bytes) ||
+	    check_unused(b->path, b->file, read_only))
+		return -1;
+	return loop_attach(b, b->file, read_only);
 }
 
 static int open_device(struct backing *b, bool read_only)
@@ -171,8 +264,8 @@ static int describe(struct backing *b)
  * @b: gets it; to be closed with backing_close()
  * @path: of the device or file
  * @read_only: nothing will be written there
- * @create_bytes: a file that is not there is made, sparse, with this size;
- *	0: it is not
+ * @create_bytes: a file that is not there, or is empty, gets this size, and is
+ *	sparse; 0: it is left so
  *
  * Return: 0, or -1 after a sentence.
  */
@@ -185,6 +278,7 @@ int backing_open(struct backing *b, const char *path, bool read_only,
 	memset(b, 0, sizeof(*b));
 	b->path = path;
 	b->fd = -1;
+	b->file = -1;
 	if (stat(path, &st))
 		st.st_mode = S_IFREG; /* open_file() says what is wrong */
 	if (S_ISBLK(st.st_mode))
@@ -202,12 +296,16 @@ int backing_open(struct backing *b, const char *path, bool read_only,
 
 /**
  * backing_undo() - whatever it was wanted for has failed
- * @b: closed; a file that was made for it is removed
+ * @b: closed; a file that was made for it is removed, one that was empty is so
+ *	again
  */
 void backing_undo(struct backing *b)
 {
-	if (b->made)
+	/* Nobody else has it: it is still locked. */
+	if (b->made && same_file(b->path, b->file))
 		unlink(b->path);
+	else if (b->sized && ftruncate(b->file, 0))
+		complain("%s: %s", b->path, strerror(errno));
 	backing_close(b);
 }
 
@@ -220,6 +318,9 @@ void backing_close(struct backing *b)
 	if (b->fd >= 0)
 		close(b->fd);
 	b->fd = -1;
+	if (b->file >= 0)
+		close(b->file);
+	b->file = -1;
 }
 
 /* The first line of a file in sysfs. */
@@ -270,14 +371,19 @@ void backing_name(dev_t dev, char *buf, size_t size)
 		node_path(dev, buf, size);
 }
 
-static int grow_file(const char *path, uint64_t bytes)
+/* Make the file behind a loop device larger, by what was its path. */
+static int grow_file(int loop, const char *path, uint64_t bytes)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
+	struct loop_info64 info;
 	struct stat st;
 	int r = 0;
 
-	if (fd < 0 || fstat(fd, &st))
+	if (fd < 0 || fstat(fd, &st) || ioctl(loop, LOOP_GET_STATUS64, &info))
 		r = complain("%s: %s", path, strerror(errno));
+	else if (info.lo_device != st.st_dev || info.lo_inode != st.st_ino)
+		r = complain("%s is another file here than the one in use, as where something is mounted over that: make that one larger where it can be seen, then leave out --size",
+			     path);
 	else if ((uint64_t)st.st_size > bytes)
 		r = complain("%s has %jd bytes already, and is not made smaller",
 			     path, (intmax_t)st.st_size);
@@ -308,13 +414,14 @@ int backing_grow(dev_t dev, const char *name, uint64_t bytes)
 		return complain("the store of %s is the device %s, not a file: make it larger by its own means, then leave out --size",
 				name, node);
 	}
-	if (bytes && grow_file(file, bytes))
-		return -1;
 	node_path(dev, node, sizeof(node));
 	fd = open(node, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, LOOP_SET_CAPACITY))
+	if (fd < 0)
+		return complain("%s: %s", node, strerror(errno));
+	if (bytes)
+		r = grow_file(fd, file, bytes);
+	if (!r && ioctl(fd, LOOP_SET_CAPACITY))
 		r = complain("%s: %s", node, strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return r;
 }

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dmuctl.h"
@@ -37,6 +38,26 @@ static int parse_name(int argc, char **argv, const struct option *options,
 	return -1;
 }
 
+/*
+ * Whoever looks at new devices, such as udev's blkid, has them open for a moment:
+ * look again for about a second. Sets @m to the last look.
+ */
+static int wait_closed(const char *name, struct mapped *m)
+{
+	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
+	int tries = 20;
+
+	while (!mapped_find(name, m)) {
+		if (m->open_count <= 0)
+			return 0;
+		if (!tries-- || interrupted())
+			return complain("%s is in use (%d have it open): unmount it, or close what uses it, first",
+					m->name, m->open_count);
+		nanosleep(&pause, NULL);
+	}
+	return -1;
+}
+
 int cmd_detach(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -49,13 +70,8 @@ int cmd_detach(int argc, char **argv)
 
 	if (r >= 0)
 		return r;
-	if (mapped_find(argv[optind], &m))
+	if (wait_closed(argv[optind], &m))
 		return EXIT_FAILED;
-	if (m.open_count > 0) {
-		complain("%s is in use (%d have it open): unmount it, or close what uses it, first",
-			 m.name, m.open_count);
-		return EXIT_FAILED;
-	}
 	/* The daemon ends by itself once its device is gone. */
 	watch = daemon_watch(m.key);
 	if (mapped_remove(m.name)) {
@@ -84,7 +100,7 @@ static int tell_daemon(const struct mapped *m)
 	int r = 0;
 
 	if (!answer)
-		return complain("the daemon of %s does not answer: dmuctl revive starts a new one, which sees the new size by itself",
+		return complain("the daemon of %s does not answer: if it has died, dmuctl revive starts a new one, which sees the new size by itself",
 				m->name);
 	if (!json_object_object_get_ex(answer, "ok", &ok) ||
 	    !json_object_get_boolean(ok))

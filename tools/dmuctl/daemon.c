@@ -20,6 +20,10 @@
 #define SOCKET_DIR	"/run/dm-userspace"
 #define MAX_ARGS	64
 
+/* A daemon that is stuck must not have us wait for ever: to answer, and to end. */
+#define ANSWER_SECONDS	10
+#define END_MS		30000
+
 /*
  * Where dmud is: beside us, or where a build leaves it, so that a checkout can
  * be tried without installing it; else wherever PATH says.
@@ -50,7 +54,7 @@ static const char *dmud_path(char *buf, size_t size, const char **plugins)
 	return "dmud";
 }
 
-static void exec_dmud(const char *name, const char *policy, char *const *opts,
+static void exec_dmud(const char *key, const char *policy, char *const *opts,
 		      int ready)
 {
 	const char *argv[MAX_ARGS];
@@ -73,7 +77,7 @@ static void exec_dmud(const char *name, const char *policy, char *const *opts,
 		argv[n++] = "-o";
 		argv[n++] = *opts;
 	}
-	argv[n++] = name;
+	argv[n++] = key;
 	argv[n] = NULL;
 	/* What it has to say it says there: our own sentence is enough. */
 	null = open("/dev/null", O_RDWR);
@@ -106,7 +110,7 @@ static size_t read_all(int fd, char *buf, size_t size)
 }
 
 /* Judge by what the daemon said. */
-static int check_ready(const char *name, const char *said)
+static int check_ready(const char *key, const char *said)
 {
 	if (!strcmp(said, "READY"))
 		return 0;
@@ -115,12 +119,12 @@ static int check_ready(const char *name, const char *said)
 	if (!strncmp(said, "ERROR ", 6))
 		return complain("%s", said + 6);
 	return complain("the daemon of %s ended without a word; the system's log may know more",
-			name);
+			key);
 }
 
 /**
  * daemon_start() - start a dmud and wait until it serves the device
- * @name: of the device, and its key
+ * @key: of the device's table
  * @policy: which it is to follow
  * @opts: "name=value" for the policy, NULL-terminated; or NULL
  *
@@ -128,7 +132,7 @@ static int check_ready(const char *name, const char *said)
  *
  * Return: 0, or -1 after a sentence.
  */
-int daemon_start(const char *name, const char *policy, char *const *opts)
+int daemon_start(const char *key, const char *policy, char *const *opts)
 {
 	char said[1024];
 	int ready[2];
@@ -141,7 +145,7 @@ int daemon_start(const char *name, const char *policy, char *const *opts)
 	pid = fork();
 	if (!pid) {
 		fcntl(ready[1], F_SETFD, 0);
-		exec_dmud(name, policy, opts, ready[1]);
+		exec_dmud(key, policy, opts, ready[1]);
 	}
 	close(ready[1]);
 	if (pid < 0) {
@@ -149,7 +153,7 @@ int daemon_start(const char *name, const char *policy, char *const *opts)
 		return complain("no process: %s", strerror(errno));
 	}
 	read_all(ready[0], said, sizeof(said));
-	r = check_ready(name, said);
+	r = check_ready(key, said);
 	close(ready[0]);
 	/* It puts itself in the background, and this one ends at once. */
 	if (r)
@@ -161,11 +165,14 @@ int daemon_start(const char *name, const char *policy, char *const *opts)
 static int control_connect(const char *key)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct timeval limit = { .tv_sec = ANSWER_SECONDS };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int n = snprintf(address.sun_path, sizeof(address.sun_path),
 			 SOCKET_DIR "/%s.sock", key);
 
 	if (fd < 0 || n < 0 || (size_t)n >= sizeof(address.sun_path) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
 	    connect(fd, (struct sockaddr *)&address, sizeof(address))) {
 		if (fd >= 0)
 			close(fd);
@@ -179,7 +186,8 @@ static int control_connect(const char *key)
  * @key: of the device's table
  * @request: "status", "grow" or "quit"
  *
- * Return: its answer, to be put; NULL where no daemon answers. No sentence.
+ * Return: its answer, to be put; NULL where no daemon answers, or not in time. No
+ * sentence.
  */
 struct json_object *daemon_ask(const char *key, const char *request)
 {
@@ -207,20 +215,22 @@ struct json_object *daemon_ask(const char *key, const char *request)
  * daemon_watch() - get ready to see a daemon end
  * @key: of the device's table
  *
- * Return: a descriptor for daemon_wait(), or -1 where no daemon answers.
+ * Asks the socket whose it is, not the daemon, which may be stuck.
+ *
+ * Return: a descriptor for daemon_wait(), or -1 where there is no daemon.
  */
 int daemon_watch(const char *key)
 {
-	struct json_object *answer = daemon_ask(key, "status");
-	struct json_object *pid;
-	int fd = -1;
+	int fd = control_connect(key), pidfd = -1;
+	struct ucred owner;
+	socklen_t size = sizeof(owner);
 
-	if (!answer)
+	if (fd < 0)
 		return -1;
-	if (json_object_object_get_ex(answer, "pid", &pid))
-		fd = (int)syscall(SYS_pidfd_open, json_object_get_int(pid), 0);
-	json_object_put(answer);
-	return fd;
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &size))
+		pidfd = (int)syscall(SYS_pidfd_open, owner.pid, 0);
+	close(fd);
+	return pidfd;
 }
 
 /**
@@ -233,14 +243,14 @@ int daemon_watch(const char *key)
 int daemon_wait(int pidfd, const char *name)
 {
 	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
-	int r = 0;
+	int r;
 
 	if (pidfd < 0)
 		return 0;
-	while (poll(&pfd, 1, -1) < 0 && !r)
-		if (errno != EINTR || interrupted())
-			r = complain("%s is gone, but its daemon has not ended yet",
-				     name);
+	do {
+		r = poll(&pfd, 1, END_MS);
+	} while (r < 0 && errno == EINTR && !interrupted());
 	close(pidfd);
-	return r;
+	return r > 0 ? 0 : complain("%s is gone, but its daemon has not ended yet",
+				    name);
 }

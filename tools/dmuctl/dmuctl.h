@@ -41,20 +41,25 @@ int cmd_grow(int argc, char **argv);
  * @dev: its number
  * @fd: the open device: where it is a loop device made for this, closing it
  *	without a table that uses it undoes that
+ * @file: the open file behind that; -1: there is none
  * @bytes: its size
  * @made: the file was not there before
+ * @sized: it was empty before
  */
 struct backing {
 	const char *path;
 	dev_t dev;
 	int fd;
+	int file;
 	uint64_t bytes;
 	bool made;
+	bool sized;
 };
 
 int backing_open(struct backing *b, const char *path, bool read_only,
 		 uint64_t create_bytes);
 void backing_close(struct backing *b);
+int backing_open_direct(int fd);
 void backing_undo(struct backing *b);
 int backing_grow(dev_t dev, const char *name, uint64_t bytes);
 void backing_name(dev_t dev, char *buf, size_t size);
@@ -64,8 +69,8 @@ void backing_name(dev_t dev, char *buf, size_t size);
 /**
  * struct mapped - a mapped device of ours, as device-mapper describes it
  * @name: of the device
- * @key: names its daemon's control socket
- * @policy: from its UUID
+ * @key: names its daemon's control socket; the name that it was made with
+ * @policy: from its UUID; "?" where dmuctl has not made it
  * @dev: its number
  * @sectors: its size
  * @open_count: how many have it open
@@ -80,7 +85,7 @@ void backing_name(dev_t dev, char *buf, size_t size);
 struct mapped {
 	char name[128];
 	char key[256];
-	char policy[64];
+	char policy[128];
 	dev_t dev;
 	uint64_t sectors;
 	int open_count;
@@ -101,13 +106,14 @@ int mapped_remove(const char *name);
 bool mapped_exists(const char *name);
 int mapped_find(const char *name, struct mapped *m);
 int mapped_each(int (*fn)(const struct mapped *m, void *ctx), void *ctx);
+bool mapped_uses(const struct mapped *m, dev_t dev);
 const char *mapped_path(const char *name);
 
 /* --- daemon.c: the dmud of a device ------------------------------------------------ */
 
 struct json_object;
 
-int daemon_start(const char *name, const char *policy, char *const *opts);
+int daemon_start(const char *key, const char *policy, char *const *opts);
 struct json_object *daemon_ask(const char *key, const char *request);
 int daemon_watch(const char *key);
 int daemon_wait(int pidfd, const char *name);

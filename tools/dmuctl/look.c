@@ -117,11 +117,53 @@ static struct json_object *device_json(const struct mapped *m,
 	return o;
 }
 
+/* Bytes of the character there, in UTF-8; 0 where it is none. */
+static size_t utf8_length(const char *text)
+{
+	static const struct {
+		unsigned char mask, bits;
+		unsigned long least;
+	} forms[] = {
+		{ 0x80, 0x00, 0 }, { 0xe0, 0xc0, 0x80 }, { 0xf0, 0xe0, 0x800 },
+		{ 0xf8, 0xf0, 0x10000 },
+	};
+	const unsigned char *c = (const unsigned char *)text;
+	unsigned long code;
+	size_t n, i;
+
+	for (n = 0; (*c & forms[n].mask) != forms[n].bits; n++)
+		if (n == sizeof(forms) / sizeof(forms[0]) - 1)
+			return 0;
+	code = *c & (unsigned char)~forms[n].mask;
+	for (i = 1; i <= n; i++) {
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (c[i] & 0x3f);
+	}
+	if (code < forms[n].least || code > 0x10ffff ||
+	    (code >= 0xd800 && code < 0xe000))
+		return 0;
+	return n + 1;
+}
+
+/* A path may hold any bytes; JSON is UTF-8, or nobody can read it. */
 static void print_json(struct json_object *o)
 {
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
-					    JSON_C_TO_STRING_SPACED |
-					    JSON_C_TO_STRING_NOSLASHESCAPE));
+	const char *text =
+		json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
+					       JSON_C_TO_STRING_SPACED |
+					       JSON_C_TO_STRING_NOSLASHESCAPE);
+	size_t n;
+
+	while (*text) {
+		n = utf8_length(text);
+		if (n)
+			fwrite(text, 1, n, stdout);
+		else
+			fputs("\xef\xbf\xbd", stdout);
+		text += n ? n : 1;
+	}
+	putchar('\n');
 	json_object_put(o);
 }
 
@@ -260,7 +302,7 @@ static void print_status(const struct mapped *m, const struct kernel_status *s,
 		printf("  %-22s %" PRIu64 "\n", counters[i].text,
 		       s->counters[i]);
 	if (!daemon) {
-		puts("daemon\n  does not answer (dmuctl revive starts a new one)");
+		puts("daemon\n  does not answer (if it has died, dmuctl revive starts a new one)");
 		return;
 	}
 	puts("daemon");

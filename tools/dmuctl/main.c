@@ -91,15 +91,21 @@ int usage(const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
-/* A name must do as a mapped device's, and as a key in its table. */
+/*
+ * A name must do as a mapped device's, and as a key in its table. Of the former
+ * libdevmapper writes all but these letters in another way (\x7e), and the node
+ * would have that name.
+ */
 int check_name(const char *name)
 {
+	static const char letters[] =
+		"0123456789#+-.:=@_ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 	size_t len = strlen(name);
 
 	if (!len || len > MAX_NAME)
 		return complain("a name has 1 to %d characters", MAX_NAME);
-	if (strpbrk(name, "/\\ \t\n") || *name == '-' || *name == '.')
-		return complain("the name \"%s\" must not hold slashes, backslashes or white space, nor begin with - or .",
+	if (name[strspn(name, letters)] || *name == '-' || *name == '.')
+		return complain("the name \"%s\" must be made of letters and digits of ASCII, and of #+-.:=@_, and not begin with - or .",
 				name);
 	return 0;
 }

@@ -257,15 +257,19 @@ int mapped_remove(const char *name)
 
 /* --- looking ---------------------------------------------------------------------------- */
 
-/* The policy's name, which ends where the device's begins. */
-static bool parse_uuid(const char *uuid, const char *name, char *policy,
+/*
+ * The policy's name, which ends where the key begins. That was the device's name
+ * when it was made, and stays when the device is renamed.
+ */
+static bool parse_uuid(const char *uuid, const char *key, char *policy,
 		       size_t size)
 {
 	size_t skip = strlen(UUID_PREFIX);
-	size_t len = uuid ? strlen(uuid) : 0;
-	size_t tail = strlen(name) + 1;
+	size_t tail = strlen(key) + 1;
+	size_t len = strlen(uuid);
 
 	if (len < skip + tail || strncmp(uuid, UUID_PREFIX, skip) ||
+	    uuid[len - tail] != '-' || strcmp(uuid + len - tail + 1, key) ||
 	    len - skip - tail >= size)
 		return false;
 	snprintf(policy, size, "%.*s", (int)(len - skip - tail), uuid + skip);
@@ -318,27 +322,72 @@ static bool get_table(struct mapped *m, bool inactive)
 			m->status, sizeof(m->status));
 }
 
-/* 0 where the device is of our target, else -1; no sentence. */
-static int look(const char *name, struct mapped *m)
+/* What does not need the table. @uuid is set to ours, or to "". */
+static bool get_info(struct mapped *m, char *uuid, size_t size)
 {
-	struct dm_task *task = task_new(DM_DEVICE_INFO, name);
+	struct dm_task *task = task_new(DM_DEVICE_INFO, m->name);
 	struct dm_info info = {};
+	char *own = NULL;
 	bool ok;
 
-	memset(m, 0, sizeof(*m));
-	snprintf(m->name, sizeof(m->name), "%s", name);
 	ok = task && dm_task_run(task) && dm_task_get_info(task, &info) &&
 	     info.exists;
-	if (ok && !parse_uuid(dm_task_get_uuid(task), name, m->policy,
-			      sizeof(m->policy)))
-		snprintf(m->policy, sizeof(m->policy), "?");
+	/* What is no letter of a name's, such as a slash, is escaped. */
+	if (ok)
+		own = dm_task_get_uuid_unmangled(task);
+	snprintf(uuid, size, "%s", own ? own : "");
+	dm_free(own);
 	if (task)
 		dm_task_destroy(task);
 	m->dev = makedev(info.major, info.minor);
 	m->open_count = info.open_count;
 	m->suspended = info.suspended || !info.live_table;
 	m->begun = info.live_table;
-	return ok && (get_table(m, false) || get_table(m, true)) ? 0 : -1;
+	return ok;
+}
+
+/* 0 where the device is of our target, else -1; no sentence. */
+static int look(const char *name, struct mapped *m)
+{
+	char uuid[256];
+
+	memset(m, 0, sizeof(*m));
+	snprintf(m->name, sizeof(m->name), "%s", name);
+	if (!get_info(m, uuid, sizeof(uuid)) ||
+	    (!get_table(m, false) && !get_table(m, true)))
+		return -1;
+	if (!parse_uuid(uuid, m->key, m->policy, sizeof(m->policy)))
+		snprintf(m->policy, sizeof(m->policy), "?");
+	return 0;
+}
+
+static bool table_uses(const char *name, bool inactive, dev_t dev)
+{
+	struct dm_task *task = task_new(DM_DEVICE_DEPS, name);
+	struct dm_deps *deps = NULL;
+	bool uses = false;
+	uint32_t i;
+
+	if (!task)
+		return false;
+	if (inactive)
+		dm_task_query_inactive_table(task);
+	if (dm_task_run(task))
+		deps = dm_task_get_deps(task);
+	for (i = 0; deps && i < deps->count && !uses; i++)
+		uses = deps->device[i] == dev;
+	dm_task_destroy(task);
+	return uses;
+}
+
+/**
+ * mapped_uses() - is a device in another's table?
+ * @m: that one; its table that is loaded only counts, too
+ * @dev: the device
+ */
+bool mapped_uses(const struct mapped *m, dev_t dev)
+{
+	return table_uses(m->name, false, dev) || table_uses(m->name, true, dev);
 }
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The log: stderr, then syslog.
+ * The log: stderr, then both, then syslog.
  *
  * Whoever reads the log may be waiting for the very device that is served
  * here: a line that cannot be handed over at once is dropped, never waited
@@ -20,6 +20,7 @@
 #define LINE_SIZE 1024
 
 static int level = LOG_INFO;
+static bool use_stderr = true;
 static bool use_syslog;
 static int syslog_fd = -1;
 
@@ -33,11 +34,23 @@ void log_set_level(int priority)
 }
 
 /**
+ * log_to_both() - from now on log to stderr and to syslog
+ *
+ * While a daemon starts: who has started it may not listen, and what a policy says
+ * of its metadata then is worth keeping.
+ */
+void log_to_both(void)
+{
+	use_syslog = true;
+}
+
+/**
  * log_to_syslog() - from now on log to syslog and no longer to stderr
  */
 void log_to_syslog(void)
 {
 	use_syslog = true;
+	use_stderr = false;
 }
 
 /* A socket that leads to the system's log, or -1. */
@@ -104,7 +117,7 @@ void log_line(int priority, const char *fmt, ...)
 	va_end(args);
 	if (use_syslog)
 		send_syslog(priority, line);
-	else
+	if (use_stderr)
 		send_stderr(line);
 }
 

@@ -10,6 +10,7 @@
 #define SENTENCE_SIZE 512
 
 void log_set_level(int priority);
+void log_to_both(void);
 void log_to_syslog(void);
 void log_line(int priority, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -82,6 +82,7 @@ static int run(const struct options *opts)
 		code = daemon_fork(&ready);
 		if (code >= 0)
 			return code;
+		log_to_both();
 	}
 	return serve(opts, &ready);
 }

@@ -13,14 +13,17 @@
 
 #define SUFFIX ".so"
 
+/* The oldest that is like ours, but for members that it does not have. */
+#define OLDEST_ABI 1
+
 /* Whether it can be worked with; only @policy->abi may be trusted at first. */
 static int check_policy(const struct dmud_policy *policy, const char *path,
 			char *why)
 {
-	if (policy->abi != DMUD_POLICY_ABI)
+	if (policy->abi < OLDEST_ABI || policy->abi > DMUD_POLICY_ABI)
 		return failed(why, -EPROTO,
-			      "%s is a policy of ABI %u; this dmud needs ABI %d",
-			      path, policy->abi, DMUD_POLICY_ABI);
+			      "%s is a policy of ABI %u; this dmud needs ABI %d to %d",
+			      path, policy->abi, OLDEST_ABI, DMUD_POLICY_ABI);
 	if (!policy->name || !*policy->name || !policy->summary)
 		return failed(why, -EINVAL, "the policy %s has no name or no summary",
 			      path);

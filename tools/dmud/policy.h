@@ -18,8 +18,12 @@
 
 #include "dmu.h"
 
-/* Raised when a member changes its meaning; dmud refuses other numbers. */
-#define DMUD_POLICY_ABI 1
+/*
+ * Raised when a member changes its meaning, or one is added at the end: dmud takes
+ * policies from the first number to this one, and does not look at members that
+ * their number does not have.
+ */
+#define DMUD_POLICY_ABI 2
 
 /**
  * struct dmud_env - what dmud tells a policy and does for it
@@ -56,6 +60,12 @@ struct dmud_env {
  * @status: add members to @obj, for dmuctl status --json
  * @close: everything that was acknowledged is durable already; free. What
  *	this gathers for the kernel is not written any more
+ * @patience: (since 2) asked before dmud waits for messages: after how many
+ *	milliseconds is ops.batch to be called though none has come? For what has
+ *	failed and is to be tried again: whoever waits for it may send nothing
+ *	more. Negative: not at all, as long as there is nothing of the kind, so that
+ *	a daemon that has nothing to do does nothing. The time begins anew with
+ *	each call of ops.batch. NULL: never
  *
  * @open, @close, @name, @summary and @ops.map are required.
  */
@@ -69,6 +79,7 @@ struct dmud_policy {
 	int (*grow)(void *state, struct dmud_env *env);
 	void (*status)(void *state, struct json_object *obj);
 	void (*close)(void *state);
+	int (*patience)(void *state);
 };
 
 extern const struct dmud_policy dmud_policy;

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -43,6 +44,7 @@ static void on_batch(struct dmu *dmu, void *ctx)
 {
 	struct server *server = ctx;
 
+	server->due = 0;
 	server->plugin.policy->ops.batch(dmu, server->state);
 }
 
@@ -70,32 +72,34 @@ static void on_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
 						   server->state);
 }
 
-static const char *failure_name(enum dmu_failure what)
+static void log_failure(const struct server *server, enum dmu_failure what,
+			uint64_t block, int error)
 {
-	switch (what) {
-	case DMU_FAILED_COPY:
-		return "a copy failed";
-	case DMU_FAILED_IO:
-		return "I/O failed at its device";
-	case DMU_FAILED_REQUEST:
-		return "a request was not answered in time";
-	case DMU_FAILED_REPORTS:
-		break;
-	}
-	return "reports of failures were lost";
+	static const char * const names[] = {
+		[DMU_FAILED_COPY] = "a copy failed",
+		[DMU_FAILED_IO] = "I/O failed at its device",
+		[DMU_FAILED_REQUEST] = "a request was not answered in time",
+	};
+
+	if (what == DMU_FAILED_REPORTS)
+		log_line(LOG_ERR, "%s: %" PRIu64 " reports of failures were lost (failure %" PRIu64 ")",
+			 server->env.name, block, server->failures);
+	else
+		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
+			 server->env.name, names[what], block, strerror(-error),
+			 server->failures);
 }
 
 static void on_failed(struct dmu *dmu, enum dmu_failure what, uint64_t block,
 		      uint32_t id, int error, void *ctx)
 {
 	struct server *server = ctx;
+	uint64_t before = server->failures;
 
 	server->failures += what == DMU_FAILED_REPORTS ? block : 1;
-	/* The 1st, 2nd, 4th, 8th ...: as above. */
-	if (!(server->failures & (server->failures - 1)))
-		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
-			 server->env.name, failure_name(what), block,
-			 strerror(-error), server->failures);
+	/* The 1st, 2nd, 4th, 8th ..., as above; or what has gone beyond one. */
+	if ((before ^ server->failures) > before)
+		log_failure(server, what, block, error);
 	if (server->plugin.policy->ops.failed)
 		server->plugin.policy->ops.failed(dmu, what, block, id, error,
 						  server->state);
@@ -339,6 +343,36 @@ static void read_signal(struct server *server)
 	server->stop = true;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/*
+ * How long to wait for messages, as poll() wants it. Who asks for the status all
+ * the time does not put off what is due.
+ */
+static int wait_ms(struct server *server)
+{
+	const struct dmud_policy *policy = server->plugin.policy;
+	int64_t now;
+	int ms = -1;
+
+	if (policy->abi >= 2 && policy->patience && policy->ops.batch)
+		ms = policy->patience(server->state);
+	if (ms < 0) {
+		server->due = 0;
+		return -1;
+	}
+	now = now_ms();
+	if (!server->due)
+		server->due = now + ms;
+	return server->due > now ? (int)(server->due - now) : 0;
+}
+
 /* One turn of the loop. 0, or what dmu_dispatch() cannot go on after. */
 static int turn(struct server *server)
 {
@@ -352,17 +386,19 @@ static int turn(struct server *server)
 	unsigned int n = 2 + control_poll(&server->control, fds + 2);
 	int err;
 
-	if (poll(fds, n, -1) < 0)
+	if (poll(fds, n, wait_ms(server)) < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (fds[0].revents) {
 		err = dmu_dispatch(server->dmu);
 		if (err < 0)
 			return err;
 	}
+	if (server->due && server->due <= now_ms())
+		on_batch(server->dmu, server);
 	if (fds[1].revents)
 		read_signal(server);
 	control_serve(&server->control, fds + 2, answer, server);
-	/* What "grow" gathered; a refusal has had its callback. */
+	/* What a batch or "grow" gathered; a refusal has had its callback. */
 	dmu_flush(server->dmu);
 	return 0;
 }

@@ -20,6 +20,8 @@
  * @stop: leave the loop; set by a signal, by "quit", or when @dmu has ended
  * @refused: answers that the kernel refused, to log ever fewer of them
  * @failures: what the kernel has reported, likewise
+ * @due: when to call the policy's batch though no message has come, in
+ *	milliseconds of CLOCK_MONOTONIC; 0: never
  */
 struct server {
 	const struct options *opts;
@@ -33,6 +35,7 @@ struct server {
 	bool stop;
 	uint64_t refused;
 	uint64_t failures;
+	int64_t due;
 };
 
 void server_init(struct server *server, const struct options *opts);

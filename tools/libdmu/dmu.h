@@ -90,7 +90,8 @@ enum dmu_failure {
  *	more; @mapped says whether there was a mapping
  * @batch: every message of one read has been handed out; what was answered
  *	is written after this returns. The place to commit metadata for a whole
- *	group of @sync calls at once
+ *	group of @sync calls at once. dmud also calls it without messages, where a
+ *	policy asks for that (@patience in dmud's policy.h)
  * @gone: the target has been removed; dmu_run() ends after this
  * @refused: the kernel would not take what was sent for @block, for instance
  *	-ERANGE for a place outside its device or -ENXIO for a device that the

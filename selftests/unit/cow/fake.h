@@ -24,6 +24,7 @@ struct fake_answer {
  * @geo: of the mapped device
  * @devices: of the table
  * @origin_sectors: what sysfs would say, or 0 where it says nothing
+ * @origin_path: a file with its contents, or NULL where it cannot be read
  * @answer: what was answered; the test resets @nr_answers
  * @acked: ids given to dmu_sync_done(); the test resets @nr_acked
  * @pushed: the last run that was pushed, with its first block
@@ -38,6 +39,7 @@ struct fake {
 	struct dmu_geometry geo;
 	dev_t devices[3];
 	uint64_t origin_sectors;
+	const char *origin_path;
 	struct fake_answer *answer;
 	size_t nr_answers;
 	size_t answer_room;

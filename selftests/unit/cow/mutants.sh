@@ -22,7 +22,7 @@ book.c|/next.zones > b->sb.zones)/{n;s/flush(b)/0/}|no flush of a new zone befor
 book.c|s/ret = write_zone(b, next.zones++)/next.zones++/|pages of a new zone not written
 book.c|s/page->slot = !page->slot;/;/|slots not alternated
 book.c|s/cow_slot_offset(page->index, !page->slot/cow_slot_offset(page->index, page->slot/|the durable slot overwritten
-book.c|/d->block\[i\] =/s/bit_test(page->filled, i)/page->block[i] != COW_FREE/|places named before they are filled
+book.c|s/bool all = .*/bool all = true;/|places named before they are filled
 book.c|s/\tb->broken = true;/\t;/|a failed flush forgotten
 book.c|s/\] == COW_FREE)$/] != 1)/|places handed out that are in use
 book.c|s/\tb->entries += page->nr_added;/\t;/|entries not counted
@@ -55,6 +55,12 @@ format.c|s/if (all_zero(head, COW_HEAD_SIZE))/if (!name)/|anything unknown is bl
 format.c|s/\tif (!ret)$/\tif (1)/;s/return any ? 0 : ret;/return ret;/|an unreadable slot refused
 format.c|s/if (!fcntl(fd, F_OFD_SETLK, &lock))/if (1)/|no lock
 format.c|s/if (tail > COW_ZONE_META_SIZE)/if (tail)/|room where there is none
+load.c|s/else if (cow_origin_differs(.*/else if (0)/|an origin with other contents accepted
+format.c|s/ret = cow_pread(fd, buf, bytes - last, last);/ret = 0;/|the end of the origin not looked at
+format.c|s/\t\t.origin_mark = htole64(sb->geo.origin_mark),/\t\t.origin_mark = 0,/|the origin forgotten
+format.c|s/return mark >> 32 == MARK_ENDS \&\& other >> 32 == MARK_ENDS \&\&/return/|marks of other kinds compared
+open.c|s/if (c->origin == ORIGIN_CHECK)/if (1)/|the origin refused against the option
+open.c|s/if (!ret \&\& c->origin == ORIGIN_ACCEPT)/if (0)/|an origin that was accepted forgotten
 table.c|s/if (t->block_at(t->owner, place) == block)/if (1)/|the tag taken for the block
 table.c|s/if ((s->slot\[i\] ^ h << PLACE_BITS) \& ~PLACE_MASK)/if (0)/|the tag not used
 table.c|s/bigger.size = FIRST_SIZE/bigger.size = 512/|memory wasted
@@ -75,12 +81,16 @@ cow.c|s/\tif (error == c->allot_error)/\tif (0)/|a full store said each time
 cow.c|s/if (!c->tried || !c->commit_error)/if (!c->tried)/|a batch not committed after a retry
 cow.c|s/if (c->commit_error \&\& !c->tried) {/if (0) {/|refused without a retry
 cow.c|s/c->held\[kept++\] = c->held\[i\];/;/|an acknowledgement lost
-cow.c|s/\tif (c->nr_held == MAX_HELD)$/\tif (0)/|more reports than room
-cow.c|s/return c->format == FORMAT_FOREIGN ||/return 1 ||/|foreign contents overwritten
-cow.c|s/return c->format != FORMAT_NEVER;/return 1;/|formatted against the option
-cow.c|s/\t\treturn c->format == FORMAT_DAMAGED;/\t\treturn c->format != FORMAT_BLANK;/|a damaged store overwritten
-cow.c|s/if (st.st_rdev != c->dev\[STORE\])/if (0)/|another device written to
-cow.c|s/if (geo->mapped_sectors <= geo->origin_sectors)/if (1)/|an origin too small
+cow.c|/^static int make_room/,/^}/s/\tif (c->nr_held < c->held_room)$/\tif (1)/|more reports than room
+cow.c|/^static int make_room/,/^}/s/\theld = reallocarray.*/\theld = NULL;/|more reports than room while commits fail
+open.c|s/return c->format == FORMAT_FOREIGN ||/return 1 ||/|foreign contents overwritten
+open.c|s/return c->format != FORMAT_NEVER;/return 1;/|formatted against the option
+open.c|s/\t\treturn c->format == FORMAT_DAMAGED;/\t\treturn c->format != FORMAT_BLANK;/|a damaged store overwritten
+open.c|s/if (st.st_rdev != c->dev\[STORE\])/if (0)/|another device written to
+open.c|s/if (geo->mapped_sectors <= geo->origin_sectors)/if (1)/|an origin too small
+cow.c|s/if (c->book.broken || (!c->nr_held \&\& !c->commit_error))/if (1)/|held writes wait for others
+cow.c|s/if (c->book.broken || (!c->nr_held/if ((!c->nr_held/|tried in vain for ever
+cow.c|s/(!c->nr_held \&\& !c->commit_error)/0/|awake for nothing
 cow.c|/^static int cow_grow/,/^}/s/\tcommit(c);/\t;/|growing does not try again
 cow.c|s/if (req->block >= c->blocks)/if (req->block >= dmu_sectors(dmu))/|blocks beyond what the store was made for
 device.c|s/DEVNAME=/DEVTYPE=/|the wrong node
@@ -94,7 +104,7 @@ run_tests() {
 	make -s -C "$here" BUILD="$out/build" COW="$out/cow" CFLAGS="-O1 -g" \
 		WARNINGS= >"$out/log" 2>&1 || return 2
 	cd "$out/build/selftests/unit/cow" || return 2
-	for test in table format book damage policy device loop crash; do
+	for test in table format book damage policy origin device loop crash; do
 		COW_ROUNDS=2 timeout 300 "./test_$test" >"$out/log" 2>&1 ||
 			return 1
 	done

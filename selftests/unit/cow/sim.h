@@ -2,8 +2,8 @@
 /*
  * A simulated store device with a volatile cache.
  *
- * While one is selected, every pread, pwrite and fdatasync of the code under
- * test goes to it (ld --wrap). A write lands in the cache; a flush makes the
+ * While one is selected, every pwrite and fdatasync of the code under test goes to
+ * it (ld --wrap), and every pread of its file. A write lands in the cache; a flush makes the
  * cache durable. A crash keeps, of what was not flushed, whatever a seed says:
  * each write whole, not at all, or torn at 512 bytes, in any order.
  */

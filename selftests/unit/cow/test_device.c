@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -65,6 +66,7 @@ static void no_device_no_answer(void **unused)
 
 	(void)unused;
 	assert_int_equal(cow_device_path(dev, path, sizeof(path)), -ENOENT);
+	assert_int_equal(cow_device_open(dev, O_RDONLY), -ENOENT);
 }
 
 int main(void)

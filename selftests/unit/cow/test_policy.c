@@ -13,103 +13,8 @@
 #include <string.h>
 #include <syslog.h>
 
-#include "fake.h"
 #include "format.h"
-
-#define BLOCK		4096u
-#define SECTORS		80001u /* the last block is short */
-#define LAST		10000u
-#define NEW		(DMU_MAP_WRITE | DMU_MAP_COPY | DMU_MAP_SYNC)
-
-/**
- * struct served - a device with a daemon
- * @store: simulated
- * @env: of the policy
- * @state: of the policy
- * @id: of the next request
- */
-struct served {
-	struct sim *store;
-	struct dmud_env env;
-	void *state;
-	uint32_t id;
-};
-
-static uint64_t room_for(uint64_t places)
-{
-	return cow_place_offset(places - 1, BLOCK) + BLOCK;
-}
-
-static int set_up(void **ctx)
-{
-	struct served *d = calloc(1, sizeof(*d));
-
-	fake_reset(BLOCK, SECTORS);
-	d->store = sim_new(room_for(600));
-	d->id = 1000;
-	*ctx = d;
-	return fake_open(d->store, &d->env, NULL, &d->state);
-}
-
-static int tear_down(void **ctx)
-{
-	struct served *d = *ctx;
-
-	if (d->state)
-		fake_close(d->state);
-	sim_free(d->store);
-	free(d);
-	fake_free();
-	return 0;
-}
-
-/* The daemon dies and is started again. */
-static void die(struct served *d)
-{
-	d->store->dead = true;
-	fake_close(d->state);
-	d->store->dead = false;
-	d->state = NULL;
-}
-
-static void start_again(struct served *d)
-{
-	if (fake_open(d->store, &d->env, NULL, &d->state))
-		fail_msg("%s", d->env.error);
-}
-
-static void refused(struct served *d, const char *opt, const char *why)
-{
-	void *state;
-
-	if (d->state)
-		fake_close(d->state);
-	d->state = NULL;
-	assert_true(fake_open(d->store, &d->env, opt, &state) < 0);
-	assert_null(state);
-	if (!strstr(d->env.error, why))
-		fail_msg("refused, but for this: %s", d->env.error);
-}
-
-static uint64_t write_block(struct served *d, uint64_t block)
-{
-	struct fake_answer a = fake_ask(d->state, d->id++, block, true);
-
-	assert_false(a.failed);
-	assert_int_equal(a.m.flags, NEW);
-	return a.m.dst_sector;
-}
-
-/* From the request to the acknowledgment. */
-static uint64_t store_block(struct served *d, uint64_t block)
-{
-	uint64_t sector = write_block(d, block);
-
-	fake_sync(d->state, d->id - 1, block);
-	fake_batch(d->state);
-	assert_int_equal(fake.acked[fake.nr_acked - 1], d->id - 1);
-	return sector;
-}
+#include "served.h"
 
 static void fill_up(struct served *d, uint64_t from, uint64_t n)
 {
@@ -389,6 +294,26 @@ static void more_reports_than_can_be_held(void **ctx)
 	assert_int_equal(fake.logged[LOG_ERR], 0);
 }
 
+/* What was answered before commits began to fail is reported all the same. */
+static void more_reports_than_room_while_commits_fail(void **ctx)
+{
+	struct served *d = *ctx;
+	uint32_t i;
+
+	write_block(d, 3);
+	write_block(d, 4);
+	d->store->fail_writes = 1000000;
+	for (i = 0; i < 140000; i++)
+		fake_sync(d->state, i, 3 + i % 2);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	d->store->fail_writes = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 140000);
+	assert_int_equal(fake.acked[139999], 139999);
+	assert_int_equal(fake.logged[LOG_ERR], 1);
+}
+
 /* A full store */
 
 static void a_full_store_fails_new_writes_only(void **ctx)
@@ -475,6 +400,41 @@ static void a_failed_commit_is_tried_again(void **ctx)
 	fake_sync(d->state, d->id - 1, 3);
 	fake_batch(d->state);
 	assert_int_equal(fake.nr_acked, 3);
+}
+
+/* A held write's owner may send nothing more: the daemon is to wake up by itself. */
+static void it_asks_to_be_called_while_something_is_owed(void **ctx)
+{
+	struct served *d = *ctx;
+
+	assert_true(dmud_policy.patience(d->state) < 0);
+	write_block(d, 2);
+	assert_true(dmud_policy.patience(d->state) < 0);
+	fake_sync(d->state, d->id - 1, 2);
+	d->store->fail_writes = 2;
+	fake_batch(d->state);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 0);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 1);
+	assert_true(dmud_policy.patience(d->state) < 0);
+	/* An acknowledgment that could not be sent. */
+	write_block(d, 3);
+	fake_sync(d->state, d->id - 1, 3);
+	fake.sync_error = -EAGAIN;
+	fake_batch(d->state);
+	assert_in_range(dmud_policy.patience(d->state), 500, 5000);
+	fake.sync_error = 0;
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_acked, 2);
+	/* After a flush that failed there is nothing to try. */
+	write_block(d, 4);
+	fake_sync(d->state, d->id - 1, 4);
+	d->store->fail_flushes = 1;
+	fake_batch(d->state);
+	assert_true(dmud_policy.patience(d->state) < 0);
 }
 
 static void growing_also_tries_again(void **ctx)
@@ -680,6 +640,7 @@ static void status_tells_what_is_in_use(void **ctx)
 		{ "blocks_committed", 2 },
 		{ "commits", 2 },
 		{ "writes_held", 0 },
+		{ "bad_slots", 0 },
 		{ "writes_refused", 0 },
 	};
 	size_t i;
@@ -698,8 +659,26 @@ static void status_tells_what_is_in_use(void **ctx)
 	json_object_put(obj);
 }
 
+static void status_tells_of_bad_slots(void **ctx)
+{
+	struct served *d = *ctx;
+	struct json_object *obj = json_object_new_object(), *member;
+
+	fill_up(d, 0, 2);
+	fake_close(d->state);
+	d->state = NULL;
+	/* The one that is not needed. */
+	*sim_disk(d->store, cow_slot_offset(0, 1, BLOCK) + 100) ^= 1;
+	start_again(d);
+	dmud_policy.status(d->state, obj);
+	assert_true(json_object_object_get_ex(obj, "bad_slots", &member));
+	assert_int_equal(json_object_get_uint64(member), 1);
+	json_object_put(obj);
+}
+
 #define POLICY_TEST(name) \
-	cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	cmocka_unit_test_setup_teardown(name, served_set_up,	\
+					served_tear_down)
 
 int main(void)
 {
@@ -718,10 +697,12 @@ int main(void)
 		POLICY_TEST(an_unknown_block_is_not_acknowledged),
 		POLICY_TEST(an_acknowledgment_that_cannot_be_sent_is_repeated),
 		POLICY_TEST(more_reports_than_can_be_held),
+		POLICY_TEST(more_reports_than_room_while_commits_fail),
 		POLICY_TEST(a_full_store_fails_new_writes_only),
 		POLICY_TEST(a_grown_store_goes_on),
 		POLICY_TEST(a_grown_device_is_refused),
 		POLICY_TEST(a_failed_commit_is_tried_again),
+		POLICY_TEST(it_asks_to_be_called_while_something_is_owed),
 		POLICY_TEST(growing_also_tries_again),
 		POLICY_TEST(a_failed_flush_ends_commits),
 		POLICY_TEST(a_flush_that_fails_while_allotting_is_said),
@@ -737,6 +718,7 @@ int main(void)
 		POLICY_TEST(a_second_daemon_is_refused),
 		POLICY_TEST(a_store_too_small_is_refused),
 		POLICY_TEST(status_tells_what_is_in_use),
+		POLICY_TEST(status_tells_of_bad_slots),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -10,6 +10,10 @@
 #ifndef POLICY_NAME
 #define POLICY_NAME "tester"
 #endif
+#ifndef POLICY_ABI
+#define POLICY_ABI DMUD_POLICY_ABI
+#define POLICY_PATIENCE tester_patience
+#endif
 
 struct tester {
 	unsigned int nr_opts;
@@ -17,6 +21,9 @@ struct tester {
 	unsigned int refused;
 	unsigned int batches;
 	const char *closed;	/* a file to make in the end */
+	int retry;		/* milliseconds; 0: all goes well at once */
+	uint32_t owed;		/* the id that waits for that */
+	bool failed;		/* it has been tried in vain */
 };
 
 /* Even blocks are mapped, with SYNC; odd ones fail; 666 is refused. */
@@ -37,9 +44,13 @@ static void tester_map(struct dmu *dmu, const struct dmu_request *req, void *ctx
 
 static void tester_sync(struct dmu *dmu, uint32_t id, uint64_t block, void *ctx)
 {
+	struct tester *tester = ctx;
+
 	(void)block;
-	(void)ctx;
-	dmu_sync_done(dmu, id);
+	if (tester->retry)
+		tester->owed = id;
+	else
+		dmu_sync_done(dmu, id);
 }
 
 static void tester_refused(struct dmu *dmu, uint32_t id, uint64_t block,
@@ -58,8 +69,19 @@ static void tester_batch(struct dmu *dmu, void *ctx)
 {
 	struct tester *tester = ctx;
 
-	(void)dmu;
 	tester->batches++;
+	if (!tester->owed)
+		return;
+	if (tester->failed && !dmu_sync_done(dmu, tester->owed))
+		tester->owed = 0;
+	tester->failed = tester->owed;
+}
+
+static int tester_patience(void *state)
+{
+	const struct tester *tester = state;
+
+	return tester->owed ? tester->retry : -1;
 }
 
 static int tester_open(struct dmud_env *env, char *const opts[], void **state)
@@ -70,6 +92,8 @@ static int tester_open(struct dmud_env *env, char *const opts[], void **state)
 		tester->nr_opts++;
 		if (!strncmp(*opts, "closed=", 7))
 			tester->closed = *opts + 7;
+		if (!strncmp(*opts, "retry=", 6))
+			tester->retry = atoi(*opts + 6);
 		if (!strncmp(*opts, "refuse=", 7)) {
 			snprintf(env->error, sizeof(env->error),
 				 "told to refuse:\n%s", *opts + 7);
@@ -130,7 +154,7 @@ static void tester_close(void *state)
 }
 
 const struct dmud_policy dmud_policy = {
-	.abi = DMUD_POLICY_ABI,
+	.abi = POLICY_ABI,
 	.name = POLICY_NAME,
 	.summary = "for the tests of dmud",
 	.options = "refuse=WHY  do not open\nclosed=FILE  make FILE in the end",
@@ -144,4 +168,5 @@ const struct dmud_policy dmud_policy = {
 	.grow = tester_grow,
 	.status = tester_status,
 	.close = tester_close,
+	.patience = POLICY_PATIENCE,
 };

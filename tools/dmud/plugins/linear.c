@@ -44,6 +44,18 @@ static bool is_there(struct dmu *dmu, const struct linear *linear,
 	return linear->offset + end <= linear->size;
 }
 
+/* How many blocks are there, one after the other from the first one on? */
+static uint64_t count_there(struct dmu *dmu, const struct linear *linear)
+{
+	uint64_t count = dmu_blocks(dmu);
+
+	if (is_there(dmu, linear, count - 1))
+		return count;
+	if (linear->offset >= linear->size)
+		return 0;
+	return (linear->size - linear->offset) / (dmu_block_size(dmu) / 512);
+}
+
 static void linear_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 {
 	struct dmu_mapping m = place(dmu, ctx, req->block);
@@ -58,7 +70,7 @@ static void linear_batch(struct dmu *dmu, void *ctx)
 {
 	struct linear *linear = ctx;
 	struct dmu_mapping m = place(dmu, linear, 0);
-	uint64_t count = dmu_blocks(dmu);
+	uint64_t count = count_there(dmu, linear);
 
 	/* Nobody has told yet, or nobody ever will. */
 	if (!linear->push || !dmu_has_runs(dmu))
@@ -66,7 +78,7 @@ static void linear_batch(struct dmu *dmu, void *ctx)
 	linear->push = false;
 	if (count > MAX_PUSH)
 		count = MAX_PUSH;
-	if (is_there(dmu, linear, count - 1))
+	if (count)
 		dmu_push_run(dmu, &m, count);
 }
 

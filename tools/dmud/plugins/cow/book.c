@@ -16,14 +16,13 @@
  * is handed out, the superblock says from where on the next daemon is to look,
  * and is so many places ahead.
  *
- * A place that a former daemon gave to a block, and that no commit ever named,
- * is free; but the kernel may still know it as that block's, and takes an
- * answer that names it again for a confirmation: nothing is copied then, and
- * I/O that was held is not issued again. That is right only as long as nothing
- * happened to the place: no flush failed that its data depended on, and no
- * third block had it in between. With the circle, the next daemon's answer
- * names another place, and all is done anew. Only where free places are fewer
- * than those in use by writes not yet acknowledged, does it come round.
+ * A place that a former daemon gave to a block, and that no commit ever named, is
+ * free. Correctness does not depend on the circle: whatever place the next daemon
+ * names, be it the same, the kernel copies and writes anew. It is a second net, for
+ * a kernel that would take the same place for a confirmation: that would be wrong
+ * where a flush has failed that the data depended on, or another block had the
+ * place in between. The circle has it named only once every other free place has
+ * been handed out, as happens in a store that is nearly full.
  */
 #define STRIDE		COW_PAGE_ENTRIES
 

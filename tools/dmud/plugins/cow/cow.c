@@ -37,13 +37,13 @@
  * is still needed, as the next commit has not succeeded yet.
  *
  * *After a death* the kernel asks again (RD|WR) for blocks whose mapping was
- * not acknowledged. A new daemon finds the block durable: it names the same
- * place without SYNC, which confirms the mapping and lets the held I/O
- * complete. Or it finds it absent, and treats it like any other write: places
- * that no durable page names are free, as the kernel gives no request to a new
- * daemon before I/O to them has come back. A new place replaces the old
- * mapping, with a copy and the held I/O issued again. The same place would
- * confirm it, which book.c avoids (see STRIDE there).
+ * not acknowledged, and no answer confirms that mapping: also one that names the
+ * same place replaces it, is copied to where it says COPY, and has the held I/O
+ * issued again. A new daemon finds the block durable: it names its place, without
+ * SYNC and without COPY, and the held I/O completes once it has been written there
+ * again. Or it finds it absent, and treats it like any other write: places that no
+ * durable page names are free, as no answer takes effect before I/O of the dead
+ * daemon's mappings has come back.
  *
  * A write is never answered without WRITE: I/O that waits on a request is
  * served by its answer even so, and would write to the origin.
@@ -61,7 +61,8 @@
  * ===================
  *
  * Nothing is acknowledged. A metadata write that failed is tried again with
- * every batch, into the slot that does not hold what is durable. A flush that
+ * every batch, and every RETRY_SECONDS where there is none (whoever waits for it
+ * may send nothing more), into the slot that does not hold what is durable. A flush that
  * failed is not: the device may have dropped anything written before it, the
  * copied data too, and a second flush that succeeds would not bring that back.
  * Then this daemon commits nothing more, and the held writes wait for the next
@@ -71,79 +72,20 @@
  * as ever.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
-#include "book.h"
-#include "device.h"
-#include "policy.h"
+#include "cow.h"
 
-/* Writes that can be held at a time without a commit in between. */
-#define MAX_HELD	65536u
+/* Reports that there is room for from the start. More of them means a commit first. */
+#define FIRST_HELD	65536u
+/* What has failed is tried again so often, though the kernel says nothing. */
+#define RETRY_SECONDS	2
 /* Blocks read one after the other before more are pushed, and the most of these. */
 #define AHEAD_FROM	4u
 #define AHEAD_MOST	1024u
-
-enum {
-	ORIGIN,
-	STORE,
-	NR_DEVICES,
-};
-
-enum format_choice {
-	FORMAT_BLANK,
-	FORMAT_NEVER,
-	FORMAT_FOREIGN,
-	FORMAT_DAMAGED,
-};
-
-/**
- * struct cow - a snapshot that is being served
- * @dmu: the connection
- * @log: dmud's
- * @book: which block is where
- * @blocks: of the mapped device that the store was made for
- * @dev: origin and store
- * @fd: the store
- * @format: which contents may be overwritten
- * @path: the store's node, for messages
- * @allot_error: why the last write that needed a place got none, or 0; said
- *	in the log when it changes
- * @commit_error: why the last commit failed, or 0; likewise
- * @tried: a failing commit has been tried again in this batch
- * @said_broken: the log says that a flush has failed
- * @refused: writes that were failed
- * @next_read: the block that goes on where reads have got to, pushed ones included
- * @nr_read: how many lie before it, one after the other
- * @read_on: so it was in this batch
- * @nr_held: used entries of @held
- * @held: ids of SYNC reports that the next commit will acknowledge
- */
-struct cow {
-	struct dmu *dmu;
-	void (*log)(int priority, const char *fmt, ...)
-		__attribute__((format(printf, 2, 3)));
-	struct cow_book book;
-	uint64_t blocks;
-	dev_t dev[NR_DEVICES];
-	int fd;
-	enum format_choice format;
-	char path[256];
-	int allot_error;
-	int commit_error;
-	bool tried;
-	bool said_broken;
-	uint64_t refused;
-	uint64_t next_read;
-	uint64_t nr_read;
-	bool read_on;
-	unsigned int nr_held;
-	uint32_t held[MAX_HELD];
-};
 
 /* Requests and commits */
 
@@ -158,7 +100,7 @@ static void say_broken(struct cow *c)
 
 static void acknowledge(struct cow *c)
 {
-	unsigned int i, kept = 0;
+	size_t i, kept = 0;
 
 	for (i = 0; i < c->nr_held; i++)
 		if (dmu_sync_done(c->dmu, c->held[i]))
@@ -173,8 +115,8 @@ static void commit(struct cow *c)
 
 	say_broken(c);
 	if (ret && !c->commit_error && !c->book.broken)
-		c->log(LOG_ERR, "store %s: metadata cannot be written: %s. Writes that wait for it are held, writes that need more room fail",
-		       c->path, strerror(-ret));
+		c->log(LOG_ERR, "store %s: metadata cannot be written: %s. Writes that wait for it are held, writes that need more room fail. It is tried again every %d seconds",
+		       c->path, strerror(-ret), RETRY_SECONDS);
 	if (!ret && c->commit_error)
 		c->log(LOG_NOTICE, "store %s: metadata can be written again",
 		       c->path);
@@ -350,6 +292,27 @@ static void cow_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 }
 
 /*
+ * Room for one more report. A commit makes some, unless it fails: what was answered
+ * before it began to is reported all the same.
+ */
+static int make_room(struct cow *c)
+{
+	uint32_t *held;
+
+	if (c->nr_held < c->held_room)
+		return 0;
+	commit(c);
+	if (c->nr_held < c->held_room)
+		return 0;
+	held = reallocarray(c->held, 2 * c->held_room, sizeof(*held));
+	if (!held)
+		return -ENOMEM;
+	c->held = held;
+	c->held_room *= 2;
+	return 0;
+}
+
+/*
  * One mapping may be reported under several ids (requests that joined it), and
  * some ids may never be reported. So each report is taken for what it says:
  * this block's data is there, and this id waits.
@@ -373,12 +336,10 @@ static void cow_sync(struct dmu *dmu, uint32_t id, uint64_t block, void *ctx)
 		       (uintmax_t)block);
 		return;
 	}
-	if (c->nr_held == MAX_HELD)
-		commit(c);
-	if (c->nr_held < MAX_HELD)
+	if (!make_room(c))
 		c->held[c->nr_held++] = id;
 	else
-		c->log(LOG_ERR, "store %s: too many held writes; that of block %ju stays held until the daemon is restarted",
+		c->log(LOG_ERR, "store %s: no memory for one more held write; that of block %ju stays held until the daemon is restarted",
 		       c->path, (uintmax_t)block);
 }
 
@@ -394,188 +355,55 @@ static void cow_batch(struct dmu *dmu, void *ctx)
 	c->read_on = false;
 }
 
+/* Whoever is held must not wait for others' I/O, which may never come. */
+static int cow_patience(void *state)
+{
+	const struct cow *c = state;
+
+	if (c->book.broken || (!c->nr_held && !c->commit_error))
+		return -1;
+	return RETRY_SECONDS * 1000;
+}
+
 /* Opening and closing */
 
-static int parse_option(struct cow *c, struct dmud_env *env, const char *opt)
+static void destroy(struct cow *c)
 {
-	static const char *const choices[] = {
-		[FORMAT_BLANK] = "format=blank",
-		[FORMAT_NEVER] = "format=no",
-		[FORMAT_FOREIGN] = "format=yes",
-		[FORMAT_DAMAGED] = "format=force",
-	};
-	static const char path[] = "store-path=";
-	size_t i;
-
-	for (i = 0; i < sizeof(choices) / sizeof(*choices); i++) {
-		if (!strcmp(opt, choices[i])) {
-			c->format = (enum format_choice)i;
-			return 0;
-		}
-	}
-	if (!strncmp(opt, path, strlen(path)) &&
-	    strlen(opt) - strlen(path) < sizeof(c->path)) {
-		strcpy(c->path, opt + strlen(path));
-		return 0;
-	}
-	snprintf(env->error, sizeof(env->error),
-		 "cow: no such option, or no such value: %.100s", opt);
-	return -EINVAL;
+	if (c->fd >= 0)
+		close(c->fd);
+	free(c->held);
+	free(c);
 }
 
-/* The subject of a sentence that the format or the book has left. */
-static int refuse_store(const struct cow *c, struct dmud_env *env,
-			const char *sentence, int ret)
+static struct cow *create(struct dmud_env *env)
 {
-	snprintf(env->error, sizeof(env->error), "the store %.50s %.190s",
-		 c->path, sentence);
-	return ret;
-}
+	struct cow *c = calloc(1, sizeof(*c));
 
-static int find_devices(struct cow *c, struct dmud_env *env,
-			struct cow_geometry *geo)
-{
-	unsigned int i, n = dmu_nr_devices(env->dmu);
-	int ret;
-
-	if (n != NR_DEVICES) {
-		snprintf(env->error, sizeof(env->error),
-			 "cow needs two devices, the origin and the store; the table names %u",
-			 n);
-		return -EINVAL;
-	}
-	for (i = 0; i < NR_DEVICES; i++)
-		c->dev[i] = dmu_device(env->dmu, i);
-	if (c->dev[ORIGIN] == c->dev[STORE]) {
-		snprintf(env->error, sizeof(env->error),
-			 "the origin and the store are the same device");
-		return -EINVAL;
-	}
-	geo->block_size = dmu_block_size(env->dmu);
-	geo->mapped_sectors = dmu_sectors(env->dmu);
-	ret = dmu_device_sectors(env->dmu, ORIGIN, &geo->origin_sectors);
-	if (ret) {
-		snprintf(env->error, sizeof(env->error),
-			 "the size of the origin cannot be found: %s",
-			 dmu_strerror(env->dmu));
-		return ret;
-	}
-	if (geo->mapped_sectors <= geo->origin_sectors)
-		return 0;
-	snprintf(env->error, sizeof(env->error),
-		 "the device has %ju sectors, its origin only %ju",
-		 (uintmax_t)geo->mapped_sectors,
-		 (uintmax_t)geo->origin_sectors);
-	return -EINVAL;
-}
-
-/*
- * Not O_EXCL: the table holds the device already. A store-path= is trusted no
- * further than its device number.
- */
-static int open_store(struct cow *c, struct dmud_env *env)
-{
-	char err[COW_ERROR_SIZE];
-	struct stat st;
-	int ret = 0;
-
-	if (!c->path[0])
-		ret = cow_device_path(c->dev[STORE], c->path,
-				      sizeof(c->path));
-	if (ret) {
-		snprintf(env->error, sizeof(env->error),
-			 "the node of the store cannot be found: %s",
-			 strerror(-ret));
-		return ret;
-	}
-	c->fd = open(c->path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (c->fd < 0 || fstat(c->fd, &st)) {
-		ret = -errno;
-		cow_error(err, "cannot be opened: %s", strerror(-ret));
-		return refuse_store(c, env, err, ret);
-	}
-	if (st.st_rdev != c->dev[STORE])
-		return refuse_store(c, env,
-				    "is not the device that the table names",
-				    -ENODEV);
-	ret = cow_store_lock(c->fd, err);
-	return ret ? refuse_store(c, env, err, ret) : 0;
-}
-
-/*
- * A cow store that is whole is never formatted here, whatever the options: a
- * daemon is started again and again with the same ones.
- */
-static int may_format(const struct cow *c, int content)
-{
-	switch (content) {
-	case COW_BLANK:
-		return c->format != FORMAT_NEVER;
-	case COW_FOREIGN:
-		return c->format == FORMAT_FOREIGN ||
-		       c->format == FORMAT_DAMAGED;
-	case COW_UNUSABLE:
-		return c->format == FORMAT_DAMAGED;
-	default:
-		return false;
-	}
-}
-
-static int read_store(struct cow *c, struct dmud_env *env,
-		      const struct cow_geometry *geo)
-{
-	char err[COW_ERROR_SIZE] = "is blank, and format=no was given";
-	struct cow_super sb;
-	int ret = cow_store_probe(c->fd, &sb, err);
-
-	if (may_format(c, ret)) {
-		ret = cow_store_format(c->fd, geo, err);
-		if (!ret)
-			c->log(LOG_NOTICE, "store %s: formatted, for blocks of %u bytes",
-			       c->path, geo->block_size);
-	} else if (ret != COW_STORE && ret >= 0) {
-		ret = -EINVAL;
-	}
-	if (ret >= 0)
-		ret = cow_book_open(&c->book, c->fd, geo, err);
-	return ret ? refuse_store(c, env, err, ret) : 0;
-}
-
-static int attach(struct cow *c, struct dmud_env *env, char *const opts[])
-{
-	struct cow_geometry geo;
-	int ret = 0;
-
-	for (; opts && *opts && !ret; opts++)
-		ret = parse_option(c, env, *opts);
-	if (!ret)
-		ret = find_devices(c, env, &geo);
-	if (!ret)
-		ret = open_store(c, env);
-	if (!ret)
-		ret = read_store(c, env, &geo);
-	if (!ret)
-		c->blocks = cow_geometry_blocks(&geo);
-	return ret;
+	if (!c)
+		return NULL;
+	c->dmu = env->dmu;
+	c->log = env->log;
+	c->fd = -1;
+	c->held_room = FIRST_HELD;
+	c->held = calloc(c->held_room, sizeof(*c->held));
+	if (c->held)
+		return c;
+	free(c);
+	return NULL;
 }
 
 static int cow_open(struct dmud_env *env, char *const opts[], void **state)
 {
-	struct cow *c = calloc(1, sizeof(*c));
+	struct cow *c = create(env);
 	int ret;
 
 	if (!c) {
 		snprintf(env->error, sizeof(env->error), "out of memory");
 		return -ENOMEM;
 	}
-	c->dmu = env->dmu;
-	c->log = env->log;
-	c->fd = -1;
-	ret = attach(c, env, opts);
+	ret = cow_attach(c, env, opts);
 	if (ret) {
-		if (c->fd >= 0)
-			close(c->fd);
-		free(c);
+		destroy(c);
 		return ret;
 	}
 	c->log(LOG_INFO, "store %s: %ju of %ju blocks of %u bytes in use",
@@ -601,7 +429,7 @@ static int cow_grow(void *state, struct dmud_env *env)
 	int ret = cow_book_grow(&c->book);
 
 	if (ret)
-		return refuse_store(c, env, strerror(-ret), ret);
+		return cow_refuse_store(c, env, strerror(-ret), ret);
 	if (c->book.places != before)
 		c->log(LOG_NOTICE, "store %s: room for %ju blocks of %u bytes now, %ju before",
 		       c->path, (uintmax_t)c->book.places,
@@ -611,7 +439,7 @@ static int cow_grow(void *state, struct dmud_env *env)
 		return 0;
 	cow_error(err, "was made for a device of %ju sectors, not %ju",
 		  (uintmax_t)sectors, (uintmax_t)dmu_sectors(env->dmu));
-	return refuse_store(c, env, err, -EINVAL);
+	return cow_refuse_store(c, env, err, -EINVAL);
 }
 
 static void add_number(struct json_object *obj, const char *name, uint64_t n)
@@ -634,7 +462,9 @@ static void cow_status(void *state, struct json_object *obj)
 	add_number(obj, "writes_held", c->nr_held);
 	add_number(obj, "writes_refused", c->refused);
 	add_number(obj, "memory_bytes", cow_book_memory(b) + sizeof(*c) -
-					sizeof(*b));
+					sizeof(*b) +
+					c->held_room * sizeof(*c->held));
+	add_number(obj, "bad_slots", b->bad_slots);
 	json_object_object_add(obj, "full",
 			       json_object_new_boolean(b->allotted >=
 						       b->places));
@@ -648,8 +478,7 @@ static void cow_close(void *state)
 	struct cow *c = state;
 
 	cow_book_close(&c->book);
-	close(c->fd);
-	free(c);
+	destroy(c);
 }
 
 /* The one symbol that leaves the shared object. */
@@ -663,6 +492,9 @@ const struct dmud_policy dmud_policy = {
 		"                           default), of none, of one that holds something\n"
 		"                           else, or even of a damaged cow store; a whole\n"
 		"                           cow store is never formatted again\n"
+		"origin=check|accept|ignore refuse an origin whose contents are not those that\n"
+		"                           the store was made for (the default); say that it\n"
+		"                           goes with this one from now on; or do not look\n"
 		"store-path=PATH            node of device 1, where /dev has it elsewhere\n",
 	.open = cow_open,
 	.ops = {
@@ -673,4 +505,5 @@ const struct dmud_policy dmud_policy = {
 	.grow = cow_grow,
 	.status = cow_status,
 	.close = cow_close,
+	.patience = cow_patience,
 };

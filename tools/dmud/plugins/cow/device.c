@@ -3,9 +3,12 @@
  * From the number of a block device to its node.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "device.h"
 
@@ -43,4 +46,27 @@ int cow_device_path(dev_t dev, char *path, size_t size)
 	}
 	fclose(f);
 	return ret;
+}
+
+/**
+ * cow_device_open() - open a block device by its number
+ * @dev: its number
+ * @flags: as of open()
+ * Return: a file descriptor; -ENODEV where its node is another's; -errno
+ */
+int cow_device_open(dev_t dev, int flags)
+{
+	char path[256];
+	struct stat st;
+	int fd = cow_device_path(dev, path, sizeof(path));
+
+	if (fd)
+		return fd;
+	fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!fstat(fd, &st) && st.st_rdev == dev)
+		return fd;
+	close(fd);
+	return -ENODEV;
 }

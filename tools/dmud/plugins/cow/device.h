@@ -9,5 +9,6 @@
 #include <sys/types.h>
 
 int cow_device_path(dev_t dev, char *path, size_t size);
+int cow_device_open(dev_t dev, int flags);
 
 #endif /* COW_DEVICE_H */

@@ -23,6 +23,10 @@
 #define SUPER_COPIES	2u
 #define SUPER_CLEAN	1u /* the one flag of version 1 */
 
+/* What the origin is known by: so much of both its ends; which way, and a CRC-32. */
+#define MARK_BYTES	65536u
+#define MARK_ENDS	1u
+
 #define PAGE_MAGIC	0x31504443u /* "CDP1" */
 
 static const uint8_t super_magic[16] = "dm-userspace cow"; /* no final NUL */
@@ -43,7 +47,8 @@ struct disk_super {
 	uint64_t cursor;
 	uint64_t entries;
 	uint64_t commit;
-	uint8_t reserved[COW_SLOT_SIZE - 112];
+	uint64_t origin_mark;
+	uint8_t reserved[COW_SLOT_SIZE - 120];
 };
 
 _Static_assert(sizeof(struct disk_super) == COW_SLOT_SIZE, "super layout");
@@ -219,6 +224,60 @@ int cow_store_lock(int fd, char *err)
 	return ret;
 }
 
+static int read_ends(int fd, uint64_t bytes, uint8_t *buf, uint32_t *sum)
+{
+	uint64_t first = bytes < MARK_BYTES ? bytes : MARK_BYTES;
+	uint64_t last = (bytes - first) / COW_SLOT_SIZE * COW_SLOT_SIZE;
+	int ret = cow_pread(fd, buf, first, 0);
+	uLong crc;
+
+	if (ret)
+		return ret;
+	crc = crc32_z(0, buf, first);
+	ret = cow_pread(fd, buf, bytes - last, last);
+	*sum = (uint32_t)crc32_z(crc, buf, bytes - last);
+	return ret;
+}
+
+/**
+ * cow_origin_mark() - what an origin is to be known by
+ * @fd: open for reading, with or without O_DIRECT
+ * @sectors: its size
+ * @mark: set; never 0
+ *
+ * Another disk of the same size differs in its partition table or its superblock,
+ * and so does a file system that was mounted for writing meanwhile.
+ *
+ * Return: 0 or -errno
+ */
+int cow_origin_mark(int fd, uint64_t sectors, uint64_t *mark)
+{
+	uint8_t *buf = aligned_alloc(COW_SLOT_SIZE, MARK_BYTES + COW_SLOT_SIZE);
+	uint32_t sum;
+	int ret;
+
+	if (!buf)
+		return -ENOMEM;
+	ret = read_ends(fd, sectors * 512, buf, &sum);
+	if (!ret)
+		*mark = (uint64_t)MARK_ENDS << 32 | sum;
+	free(buf);
+	return ret;
+}
+
+/**
+ * cow_origin_differs() - do two marks tell of different origins?
+ * @mark: one of them; 0: not known
+ * @other: the other one
+ *
+ * Marks that were made in a way which this program does not know tell nothing.
+ */
+bool cow_origin_differs(uint64_t mark, uint64_t other)
+{
+	return mark >> 32 == MARK_ENDS && other >> 32 == MARK_ENDS &&
+	       mark != other;
+}
+
 /**
  * cow_geometry_blocks() - blocks of the mapped device, a short last one too
  * @geo: of the store
@@ -333,6 +392,7 @@ static enum super_state super_decode(const void *slot, struct cow_super *sb)
 		.geo.block_size = le32toh(d.block_size),
 		.geo.origin_sectors = le64toh(d.origin_sectors),
 		.geo.mapped_sectors = le64toh(d.mapped_sectors),
+		.geo.origin_mark = le64toh(d.origin_mark),
 		.generation = le64toh(d.generation),
 		.created = le64toh(d.created),
 		.zones = le64toh(d.zones),
@@ -359,6 +419,7 @@ static void super_encode(const struct cow_super *sb, void *slot)
 		.cursor = htole64(sb->cursor),
 		.entries = htole64(sb->entries),
 		.commit = htole64(sb->commit),
+		.origin_mark = htole64(sb->geo.origin_mark),
 	};
 
 	memcpy(d.magic, super_magic, sizeof(d.magic));

@@ -44,11 +44,14 @@
  * @mapped_sectors: size of the mapped device, at most @origin_sectors. Where
  *	its last block is short, only the short part of it was ever copied, so
  *	a store cannot serve a larger device later
+ * @origin_mark: by which the origin is known, see cow_origin_mark(); 0: it is not.
+ *	Changes only where somebody says that another one is meant
  */
 struct cow_geometry {
 	uint32_t block_size;
 	uint64_t origin_sectors;
 	uint64_t mapped_sectors;
+	uint64_t origin_mark;
 };
 
 /**
@@ -129,6 +132,9 @@ int cow_store_probe(int fd, struct cow_super *sb, char *err);
 int cow_store_format(int fd, const struct cow_geometry *geo, char *err);
 int cow_store_lock(int fd, char *err);
 int cow_store_size(int fd, uint64_t *bytes);
+
+int cow_origin_mark(int fd, uint64_t sectors, uint64_t *mark);
+bool cow_origin_differs(uint64_t mark, uint64_t other);
 
 uint64_t cow_geometry_blocks(const struct cow_geometry *geo);
 uint64_t cow_places(uint64_t store_bytes, uint32_t block_size);

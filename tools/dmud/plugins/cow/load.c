@@ -236,6 +236,8 @@ static int check_geometry(const struct cow_geometry *is,
 		cow_error(err, "was made for a device of %ju sectors, not %ju",
 			  (uintmax_t)is->mapped_sectors,
 			  (uintmax_t)want->mapped_sectors);
+	else if (cow_origin_differs(is->origin_mark, want->origin_mark))
+		cow_error(err, "was made for an origin with other contents: this one is another, or was written to since; what is not in the store would come from it (origin=accept allows that)");
 	else
 		return 0;
 	return -EINVAL;
