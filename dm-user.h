@@ -71,8 +71,6 @@ struct dmu_peer;
 
 /* --- remap: the cache ----------------------------------------------------- */
 
-#define DMU_ASKED_ABOUT 2
-
 /**
  * struct dmu_remap - where a block lives, or a run of blocks
  * @node: in a chain of its bucket (bucket lock; read under RCU)
@@ -80,9 +78,9 @@ struct dmu_peer;
  * @dst_sector: sector of @dev where it begins
  * @dev: the device, resolved in each bio's own table; 0: it reads as zeroes
  * @flags: DMU_RD, DMU_WR, DMU_PUSHED fixed; DMU_READY, DMU_WROTE (bucket lock)
- * @recent: used since the clock hand last came by; set by hits without a lock. While
- *	a bucket is recycled: DMU_ASKED_ABOUT where a daemon is (bucket lock)
+ * @recent: used since the clock hand last came by; set by hits without a lock
  * @run_bits: it covers 1 << @run_bits blocks, and @block is a multiple of that
+ * @asked: while its bucket is recycled: a daemon is asked about a block (bucket lock)
  * @change: why it is not ready, or NULL (bucket lock)
  * @stamp: seq of the request it answers, or the newest when it was pushed; of a
  *	run, the newest of its blocks
@@ -99,6 +97,7 @@ struct dmu_remap {
 	u8 flags;
 	u8 recent;
 	u8 run_bits;
+	bool asked;
 	union {
 		struct {
 			struct dmu_change *change;
@@ -265,7 +264,7 @@ int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 		     u64 block, bool write, struct bio *bio);
 bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks);
 bool dmu_request_waits(struct dmu_bucket *bucket, u64 block);
-void dmu_requests_mark(struct dmu_bucket *bucket, u8 recent);
+void dmu_requests_mark(struct dmu_bucket *bucket, bool asked);
 bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
 		      struct dmu_event *event);
 void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id);
@@ -436,6 +435,7 @@ struct dmu_counters {
  * @remap_pool: struct dmu_remap
  * @change_pool: struct dmu_change
  * @hand: bucket at which recycling goes on
+ * @nr_leaving: remaps that nobody finds any more, on their way back to the pool
  * @trimming: held by who recycles what @max_remaps does not allow
  * @shrinker: gives remaps back when memory is short
  * @targets_lock: protects @targets, their state and their copies
@@ -505,6 +505,7 @@ struct dmu_space {
 	mempool_t remap_pool;
 	mempool_t change_pool;
 	atomic_t hand;
+	atomic_t nr_leaving;
 	struct mutex trimming; /* who makes the cache smaller */
 	struct dmu_shrinker shrinker;
 
@@ -543,6 +544,7 @@ void dmu_space_count(struct dmu_space *space, struct dmu_counters *sum);
 /* --- tables: what those of a key have ---------------------------------------- */
 
 void dmu_tables_activate(struct dmu_target *target);
+bool dmu_tables_can_copy(struct dmu_space *space, const struct dmu_mapping *m);
 void dmu_tables_forget_end(struct dmu_target *target);
 void dmu_tables_forget_rest(struct dmu_target *target);
 int dmu_tables_check(struct dmu_space *space, struct dmu_mapping *m,

@@ -80,6 +80,7 @@ static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
 		       (pushed ? DMU_PUSHED : 0);
 	remap->recent = 1;
 	remap->run_bits = 0;
+	remap->asked = false;
 	remap->change = NULL;
 	remap->stamp = stamp;
 }

@@ -159,6 +159,7 @@ void dmu_changes_drain(struct dmu_space *space)
 			change_drain(c);
 		dmu_change_put(c);
 		spin_unlock_irq(&bucket->lock);
+		cond_resched();
 	}
 }
 
@@ -397,8 +398,8 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	c->space = space;
 	c->bucket = bucket;
 	c->m = *m;
-	if (m->flags & DMU_COPY && !(m->flags & DMU_SYNC))
-		c->m.flags |= DMU_PROMISED;
+	if (!(m->flags & DMU_SYNC))
+		dmu_change_promise(c);
 	c->len = len;
 	c->age = atomic64_inc_return(&space->age);
 	atomic_inc(&space->nr_changes);

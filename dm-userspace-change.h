@@ -119,12 +119,12 @@ struct dmu_change {
 
 /*
  * The daemon relies on the mapping whether it hears of its I/O or not: the next one
- * may, too, and the copy is made even though this one should die.
+ * may, too, and a copy that it owes, now or by bequest, is made even though this one
+ * should die.
  */
 static inline void dmu_change_promise(struct dmu_change *c)
 {
-	if (c->m.flags & DMU_COPY)
-		c->m.flags |= DMU_PROMISED;
+	c->m.flags |= DMU_PROMISED;
 }
 
 int dmu_change_cache_init(void);
@@ -160,6 +160,7 @@ int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error);
 void dmu_changes_drain(struct dmu_space *space);
 void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev);
 void dmu_changes_end(struct dmu_space *space);
+void dmu_changes_give_up(struct dmu_space *space);
 void dmu_changes_orphan(struct dmu_peer *peer);
 void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			struct bio_list *bios);

@@ -7,7 +7,8 @@
 /* The next daemon may rely on the copy: it is made, and then that one is asked. */
 static bool is_promised(const struct dmu_change *c)
 {
-	return c->m.flags & DMU_PROMISED && !c->copied;
+	return (c->m.flags & (DMU_COPY | DMU_PROMISED)) ==
+	       (DMU_COPY | DMU_PROMISED) && !c->copied;
 }
 
 static void change_orphan(struct dmu_change *c)
@@ -66,15 +67,15 @@ void dmu_changes_orphan(struct dmu_peer *peer)
 	}
 }
 
-/* Does it come to nothing without the device? 0 stands for all of them. */
+/* Does it come to nothing without the device? */
 static bool needs_device(const struct dmu_change *c, dev_t dev)
 {
-	return !dev || c->m.dst == dev ||
+	return c->m.dst == dev ||
 	       (c->m.flags & DMU_COPY && !c->copied && c->m.src == dev);
 }
 
 /* I/O that is held for it keeps waiting for its ack. */
-static bool can_be_forgotten(struct dmu_change *c, dev_t dev)
+static bool lost_device(struct dmu_change *c, dev_t dev)
 {
 	switch (c->state) {
 	case DMU_CHANGE_DRAIN:
@@ -83,7 +84,7 @@ static bool can_be_forgotten(struct dmu_change *c, dev_t dev)
 		return needs_device(c, dev);
 	case DMU_CHANGE_COPYING:
 		/* A write stands in, by a table that has the destination only. */
-		if (dev && c->m.src == dev)
+		if (c->m.src == dev)
 			c->m.flags |= DMU_NO_SOURCE;
 		return false;
 	case DMU_CHANGE_SYNC:
@@ -93,13 +94,27 @@ static bool can_be_forgotten(struct dmu_change *c, dev_t dev)
 	}
 }
 
-/**
- * dmu_changes_purge() - give up what has to do with a device that has gone
- * @bucket: locked
- * @dev: no table of the key names it, so that no copy on it is under way; 0: there
- *	is no table, and no I/O
+/* There is no table, and no I/O: no copy is under way, and none will be. */
+static bool lost_tables(struct dmu_change *c, dev_t none)
+{
+	return c->state <= DMU_CHANGE_QUEUED || c->state == DMU_CHANGE_FAILED ||
+	       (c->state == DMU_CHANGE_SYNC && c->remap);
+}
+
+/*
+ * Nobody waits for it by its block; but others do for its place, and for a verdict.
+ * One that has a remap waits for such a table.
  */
-void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
+static bool lost_hope(struct dmu_change *c, dev_t none)
+{
+	return c->state <= DMU_CHANGE_QUEUED && !c->remap &&
+	       c->m.flags & DMU_COPY && !dmu_tables_can_copy(c->space, &c->m);
+}
+
+/* Give up those that are lost. The bucket is locked. */
+static void changes_forget(struct dmu_bucket *bucket,
+			   bool (*lost)(struct dmu_change *c, dev_t dev),
+			   dev_t dev)
 {
 	struct dmu_change *c;
 	bool again;
@@ -107,7 +122,7 @@ void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
 	do {
 		again = false;
 		hlist_for_each_entry(c, &bucket->changes, node) {
-			if (!can_be_forgotten(c, dev))
+			if (!lost(c, dev))
 				continue;
 			dmu_change_forget(c);
 			again = true; /* the list may have changed at will */
@@ -116,15 +131,8 @@ void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
 	} while (again);
 }
 
-/**
- * dmu_changes_end() - the last table has gone: no copy will be made any more
- * @space: of the key
- *
- * Invalidations that wait for one hold the space.
- *
- * Context: may sleep.
- */
-void dmu_changes_end(struct dmu_space *space)
+static void changes_forget_all(struct dmu_space *space,
+			       bool (*lost)(struct dmu_change *c, dev_t dev))
 {
 	unsigned int i;
 
@@ -132,10 +140,44 @@ void dmu_changes_end(struct dmu_space *space)
 		struct dmu_bucket *bucket = &space->buckets[i];
 
 		spin_lock_irq(&bucket->lock);
-		dmu_changes_purge(bucket, 0);
+		changes_forget(bucket, lost, 0);
 		spin_unlock_irq(&bucket->lock);
 		cond_resched();
 	}
+}
+
+/**
+ * dmu_changes_purge() - give up what has to do with a device that has gone
+ * @bucket: locked
+ * @dev: no table of the key names it, so that no copy on it is under way
+ */
+void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
+{
+	changes_forget(bucket, lost_device, dev);
+}
+
+/**
+ * dmu_changes_end() - the last table has gone
+ * @space: of the key
+ *
+ * Invalidations that wait for copies hold the space.
+ *
+ * Context: may sleep.
+ */
+void dmu_changes_end(struct dmu_space *space)
+{
+	changes_forget_all(space, lost_tables);
+}
+
+/**
+ * dmu_changes_give_up() - a table has gone: some copies may be nobody's any more
+ * @space: of the key
+ *
+ * Context: may sleep.
+ */
+void dmu_changes_give_up(struct dmu_space *space)
+{
+	changes_forget_all(space, lost_hope);
 }
 
 /**

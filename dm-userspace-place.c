@@ -18,18 +18,33 @@
 /* --- who owes ------------------------------------------------------------------ */
 
 /**
- * dmu_place_owe() - a change goes on without a remap, to make its copy
+ * dmu_place_owe() - a change goes on without a remap, to make its copy if it owes one
  * @c: its bucket is locked
  */
 void dmu_place_owe(struct dmu_change *c)
 {
 	struct dmu_space *space = c->space;
 
-	if (!(c->m.flags & DMU_COPY))
+	if (!(c->m.flags & DMU_COPY) || dmu_list_waits(&c->owing))
 		return;
 	spin_lock(&space->lock);
 	list_add(&c->owing, &space->owing);
 	spin_unlock(&space->lock);
+}
+
+static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
+		     sector_t len)
+{
+	return owing->m.dst == dev && sector < owing->m.dst_sector + owing->len &&
+	       owing->m.dst_sector < sector + len;
+}
+
+/* Does a mapping lead to where a copy is owed to, or copy from there? */
+static bool concerns(const struct dmu_change *owing, const struct dmu_mapping *m,
+		     sector_t len)
+{
+	return overlaps(owing, m->dst, m->dst_sector, len) ||
+	       overlaps(owing, m->src, m->src_sector, len);
 }
 
 /**
@@ -39,25 +54,21 @@ void dmu_place_owe(struct dmu_change *c)
 void dmu_place_settle(struct dmu_change *c)
 {
 	struct dmu_space *space = c->space;
+	struct dmu_change *barred, *next;
 
 	/* It comes and goes under its own bucket's lock only. */
 	if (!dmu_list_waits(&c->owing))
 		return;
 	spin_lock(&space->lock);
 	list_del_init(&c->owing);
-	list_splice_tail_init(&space->barred, &space->drains);
+	list_for_each_entry_safe(barred, next, &space->barred, queue)
+		if (concerns(c, &barred->m, barred->len))
+			list_move_tail(&barred->queue, &space->drains);
 	spin_unlock(&space->lock);
 	dmu_space_kick(space);
 }
 
 /* --- who waits ----------------------------------------------------------------- */
-
-static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
-		     sector_t len)
-{
-	return owing->m.dst == dev && sector < owing->m.dst_sector + owing->len &&
-	       owing->m.dst_sector < sector + len;
-}
 
 /* Does one that is older than @age owe a copy to a place that @m has to do with? */
 static bool owed(const struct dmu_space *space, const struct dmu_mapping *m,
@@ -67,10 +78,7 @@ static bool owed(const struct dmu_space *space, const struct dmu_mapping *m,
 
 	lockdep_assert_held(&space->lock);
 	list_for_each_entry(c, &space->owing, owing)
-		if (c->age < age &&
-		    (overlaps(c, m->dst, m->dst_sector, len) ||
-		     (m->flags & DMU_COPY &&
-		      overlaps(c, m->src, m->src_sector, len))))
+		if (c->age < age && concerns(c, m, len))
 			return true;
 	return false;
 }
@@ -165,6 +173,7 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 	if (!(m->flags & c->m.flags & DMU_COPY) || m->src != c->m.named ||
 	    m->src_sector != c->m.named_sector)
 		return;
+	m->flags |= c->m.flags & DMU_NO_SOURCE;
 	m->src = c->m.src;
 	m->src_sector = c->m.src_sector;
 }
@@ -181,6 +190,8 @@ void dmu_place_bequeath(struct dmu_change *c)
 		return;
 	for (heir = c->next; heir; heir = heir->next) {
 		dmu_place_inherit(&heir->m, c);
+		if (!heir->remap)
+			dmu_place_owe(heir);
 		if (same_place(&heir->m, &c->m))
 			break;
 	}

@@ -50,11 +50,9 @@ void dmu_remaps_purge(struct dmu_space *space, dev_t dev)
  */
 static bool remap_idle(struct dmu_remap *remap, bool all)
 {
-	u8 recent = READ_ONCE(remap->recent);
-
-	if (!(remap->flags & DMU_READY) || recent == DMU_ASKED_ABOUT)
+	if (!(remap->flags & DMU_READY) || remap->asked)
 		return false;
-	if (!all && recent) {
+	if (!all && READ_ONCE(remap->recent)) {
 		WRITE_ONCE(remap->recent, 0);
 		return false;
 	}
@@ -126,7 +124,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 	unsigned int i;
 
 	spin_lock_irq(&bucket->lock);
-	dmu_requests_mark(bucket, DMU_ASKED_ABOUT);
+	dmu_requests_mark(bucket, true);
 	chains = dmu_chains_of(bucket);
 	for (i = 0; i < 1U << dmu_chain_bits(chains) && done < nr; i++) {
 		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(chains)[i], node) {
@@ -141,7 +139,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 				break;
 		}
 	}
-	dmu_requests_mark(bucket, 1);
+	dmu_requests_mark(bucket, false);
 	spin_unlock_irq(&bucket->lock);
 	this_cpu_add(space->counters->evictions, blocks);
 	return done;

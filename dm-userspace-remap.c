@@ -164,6 +164,7 @@ static void remap_free_rcu(struct rcu_head *rcu)
 	struct dmu_space *space = *space_of_unhashed(remap);
 
 	mempool_free(remap, &space->remap_pool);
+	atomic_dec(&space->nr_leaving);
 	dmu_space_relieve(space);
 }
 
@@ -184,6 +185,7 @@ static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
 static void free_unhashed(struct dmu_space *space, struct dmu_remap *remap)
 {
 	*space_of_unhashed(remap) = space;
+	atomic_inc(&space->nr_leaving);
 	if (dmu_list_waits(&space->starved))
 		call_rcu_hurry(&remap->rcu, remap_free_rcu);
 	else

@@ -218,9 +218,9 @@ bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks)
 /**
  * dmu_requests_mark() - mark the remaps of blocks that a daemon is asked for
  * @bucket: locked
- * @recent: for remap->recent
+ * @asked: or no longer
  */
-void dmu_requests_mark(struct dmu_bucket *bucket, u8 recent)
+void dmu_requests_mark(struct dmu_bucket *bucket, bool asked)
 {
 	struct dmu_request *request;
 	struct dmu_remap *remap;
@@ -231,7 +231,7 @@ void dmu_requests_mark(struct dmu_bucket *bucket, u8 recent)
 			continue;
 		remap = dmu_remap_find(bucket, request->block);
 		if (remap)
-			WRITE_ONCE(remap->recent, recent);
+			remap->asked = asked;
 	}
 }
 
@@ -417,6 +417,16 @@ static bool fund_one(struct dmu_space *space, struct dmu_remap **remap,
 	return request;
 }
 
+/* As many as are needed, and not on their way yet. */
+static void recycle_for_starved(struct dmu_space *space)
+{
+	unsigned int wanted = min(READ_ONCE(space->nr_starved), DMU_MAX_RECYCLED);
+	unsigned int leaving = atomic_read(&space->nr_leaving);
+
+	if (leaving < wanted)
+		dmu_remaps_recycle(space, wanted - leaving);
+}
+
 /**
  * dmu_requests_fund() - the worker's share: memory for starved requests
  * @space: of the key
@@ -439,8 +449,7 @@ void dmu_requests_fund(struct dmu_space *space)
 		if (!remap)
 			remap = dmu_remap_alloc(space, true);
 		if (!remap)
-			dmu_remaps_recycle(space, clamp(READ_ONCE(space->nr_starved),
-							1U, DMU_MAX_RECYCLED));
+			recycle_for_starved(space);
 		if (!remap || !change || !fund_one(space, &remap, &change))
 			break;
 		woke = true;

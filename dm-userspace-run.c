@@ -71,6 +71,7 @@ static struct dmu_remap *remap_like(const struct dmu_space *space,
 	like->flags = remap->flags;
 	like->recent = 1;
 	like->run_bits = run_bits;
+	like->asked = false;
 	like->change = NULL;
 	like->stamp = remap->stamp;
 	return like;

@@ -23,7 +23,7 @@ struct dmu_peer;
 #define DMU_READY	BIT(5) /* remap only: a hit may use it */
 #define DMU_WROTE	BIT(6) /* remap only: a write went to it without WR */
 #define DMU_PUSHED	BIT(7) /* remap only: nobody had asked for it */
-#define DMU_PROMISED	BIT(8) /* change only: the copy outlives its daemon */
+#define DMU_PROMISED	BIT(8) /* change only: a copy outlives its daemon */
 #define DMU_NO_SOURCE	BIT(9) /* change only: it cannot be copied again */
 
 /**

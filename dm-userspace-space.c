@@ -437,6 +437,7 @@ static int space_begin(struct dmu_target *target, const char *key,
 	list_del(&target->node);
 	spin_unlock_irq(&space->targets_lock);
 	space_gone(space);
+	dmu_changes_end(space);
 	dmu_space_put(space);
 	return r;
 }

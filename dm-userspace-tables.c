@@ -122,6 +122,8 @@ void dmu_tables_forget_rest(struct dmu_target *target)
 	for (i = 0; i < target->nr_devices; i++)
 		if (!device_used(space, target->devices[i].devt))
 			dmu_remaps_purge(space, target->devices[i].devt);
+	if (dmu_list_waits(&space->owing))
+		dmu_changes_give_up(space);
 	forget_uncovered(target);
 }
 
@@ -253,6 +255,24 @@ static bool can_copy(struct dmu_space *space, const struct dmu_mapping *m)
 		if (dmu_target_copies(target, m))
 			return true;
 	return false;
+}
+
+/**
+ * dmu_tables_can_copy() - has any table of the key both devices of a copy?
+ * @space: of the key
+ * @m: the mapping
+ *
+ * Context: any. It need not be resumed.
+ */
+bool dmu_tables_can_copy(struct dmu_space *space, const struct dmu_mapping *m)
+{
+	unsigned long irq;
+	bool can;
+
+	spin_lock_irqsave(&space->targets_lock, irq);
+	can = can_copy(space, m);
+	spin_unlock_irqrestore(&space->targets_lock, irq);
+	return can;
 }
 
 /* A place of zeroes, and a copy of zeroes, are on no device. */

@@ -201,6 +201,42 @@ TEST_F(owed, place_is_not_lent_before_the_copy_owed_to_it_is_made)
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, SPARE));
 }
 
+/*
+ * The copy is given up with the daemon that wanted it, and passes to a mapping that
+ * relied on it, and has been replaced, too.
+ */
+TEST_F(owed, place_is_not_lent_before_the_heir_of_a_copy_has_made_it)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map wanted = from_spare(&self->g, RO | SYNC);
+	struct dmt_map heir = dmt_plain(&t->store, 1, 4, RW);
+	struct dmt_map moved = dmt_plain(&self->g.spare, 1, 1, RW);
+	struct dmt_map lent = dmt_plain(&t->store, 7, 4, RW);
+	struct dmt_io *read, *io;
+	uint32_t id;
+
+	ASSERT_TRUE(occupy(&self->g));
+	read = dmt_begin_read(t, 1);
+	id = dmt_expect_request(t->ctl, 1, RO);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &wanted));
+	self->other = dmt_control_open(t->name, O_NONBLOCK);
+	ASSERT_EQ(0, dmt_map(self->other, 0, &heir));
+	ASSERT_EQ(0, dmt_map(self->other, 0, &moved));
+	ASSERT_EQ(0, dmt_map(self->other, 0, &lent));
+	io = dmt_begin_write(t, 7, 9);
+	die(self);
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_FALSE(dmt_io_done(io));
+	ASSERT_TRUE(vacate(&self->g));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(0, dmt_io_wait(read));
+	EXPECT_TRUE(dmt_io_matches(read, SPARE));
+	dmt_io_free(read);
+	EXPECT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 7, 9, DMT_NO_PART));
+}
+
 /* Two that wait for each other's places, the younger for the older. */
 TEST_F(owed, mappings_that_change_places_do_not_wait_for_each_other)
 {
@@ -268,6 +304,36 @@ TEST_F(owed, copy_that_two_answers_wanted_is_made_though_one_is_not_believed)
 	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, 2));
 }
 
+/* The mapping that was promised owes no copy yet when that is said. */
+TEST_F(owed, copy_that_passes_to_a_promised_mapping_is_made)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map first = from_spare(&self->g, RO | SYNC);
+	struct dmt_map second = dmt_plain(&t->store, 1, 4, RW | SYNC);
+	struct dmt_io *read, *write;
+	uint32_t ids[2];
+
+	ASSERT_TRUE(occupy(&self->g));
+	read = dmt_begin_read(t, 1);
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &first));
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &second));
+	second.flags = RW;
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &second));
+	die(self);
+	ASSERT_TRUE(vacate(&self->g));
+	ids[0] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &second));
+	EXPECT_EQ(0, dmt_io_result(read));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, 2));
+}
+
 /* Its answer to what the dead one had been asked first is no less welcome. */
 TEST_F(owed, answer_to_the_older_request_counts_after_a_death)
 {
@@ -325,33 +391,73 @@ TEST_F(owed, answer_that_is_repeated_copies_nothing)
 
 /* --- who cannot wait for ever ------------------------------------------------------------- */
 
-/* A table that is never resumed copies nothing, and is taken away. */
-TEST_F(owed, invalidation_ends_with_a_device_that_copies_nothing)
+/* A device whose table is never resumed, so that nothing is copied. */
+static bool load_only(const struct dmt *t, const char *name, const char *params)
 {
-	struct dmt *t = &self->g.t;
-	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	return !dmt_dm_create(name) &&
+	       !dmt_dm_load(name, 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
+			    params);
+}
+
+/* The same device again, with such a table and an invalidation that waits. */
+static bool wait_for_nothing(struct dmt_gated *g)
+{
+	struct dmt_map map = dmt_cow(&g->t, 1, 4, RW);
+	struct dmt *t = &g->t;
 	struct dmt_msg msg;
 	char params[256];
 
 	close(t->fd);
 	close(t->ctl);
-	ASSERT_EQ(0, dmt_dm_remove(t->name));
-	dmt_gated_params(&self->g, params, sizeof(params));
-	ASSERT_EQ(0, dmt_dm_create(t->name));
-	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
-				 "userspace", params));
+	t->fd = -1;
+	dmt_gated_params(g, params, sizeof(params));
+	if (dmt_dm_remove(t->name) || !load_only(t, t->name, params))
+		return false;
 	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
-	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
-	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
-	EXPECT_EQ(-EAGAIN, dmt_read_msg(t->ctl, &msg));
+	return !dmt_map(t->ctl, 0, &map) && !dmt_invalidate(t->ctl, 42, 1) &&
+	       dmt_read_msg(t->ctl, &msg) == -EAGAIN;
+}
+
+TEST_F(owed, invalidation_ends_with_the_last_table)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_msg msg;
+
+	ASSERT_TRUE(wait_for_nothing(&self->g));
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
 	EXPECT_EQ(0, dmt_read_msg(t->ctl, &msg));
 	close(t->ctl);
+	t->ctl = -1;
 	EXPECT_TRUE(dmt_keys_are_gone());
 	/* For the teardown. */
 	ASSERT_EQ(0, dmt_dm_create(t->name));
+}
+
+/* Both devices are in a table still, but not in the same. */
+TEST_F(owed, invalidation_ends_with_the_last_table_that_can_copy)
+{
+	const struct dmt_disk *disks[2] = { &self->g.t.origin, &self->g.t.store };
+	struct dmt *t = &self->g.t;
+	char others[2][64], params[256];
+	unsigned int i;
+
+	ASSERT_TRUE(wait_for_nothing(&self->g));
+	for (i = 0; i < 2; i++) {
+		snprintf(others[i], sizeof(others[i]), "%s-%u", t->name, i);
+		snprintf(params, sizeof(params), "%s %u %u:%u", t->name,
+			 DMT_BLOCK, major(disks[i]->dev), minor(disks[i]->dev));
+		ASSERT_TRUE(load_only(t, others[i], params));
+	}
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_FAILED));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, dmt_dm_remove(others[i]));
+	close(t->ctl);
 	t->ctl = -1;
-	t->fd = -1;
+	EXPECT_TRUE(dmt_keys_are_gone());
+	/* For the teardown. */
+	ASSERT_EQ(0, dmt_dm_create(t->name));
 }
 
 TEST_HARNESS_MAIN
