@@ -280,7 +280,7 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 	atomic_long_inc(&space->nr_remaps);
 	hlist_add_head_rcu(&remap->node,
 			   dmu_chain_of(dmu_chains_of(bucket), remap->block,
-				    remap->run_bits));
+					remap->run_bits));
 }
 
 /* There are more than before: has the bucket, or the cache, become too full? */
@@ -386,7 +386,7 @@ static void grow_bucket(struct dmu_bucket *bucket)
 				hlist_del_rcu(&remap->node);
 				hlist_add_head_rcu(&remap->node,
 						   dmu_chain_of(new, remap->block,
-							    remap->run_bits));
+								remap->run_bits));
 			}
 		}
 		rcu_assign_pointer(bucket->chains, new);
