@@ -8,6 +8,7 @@
 
 #include <linux/list.h>
 #include <linux/percpu-refcount.h>
+#include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/wait.h>
@@ -91,11 +92,24 @@ static inline struct percpu_ref *dmu_flight_enter(struct dmu_flight *flight)
 	return &epoch->ref;
 }
 
+/*
+ * The RCU read section of a hit. With preemption off it is one, too, and takes an
+ * instruction where rcu_read_lock() is a call; but percpu_ref, on kernels that check
+ * this, takes only the latter for one.
+ */
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+#define dmu_hit_begin() rcu_read_lock()
+#define dmu_hit_end() rcu_read_unlock()
+#else
+#define dmu_hit_begin() rcu_read_lock_sched()
+#define dmu_hit_end() rcu_read_unlock_sched()
+#endif
+
 /**
  * dmu_flight_enter_rcu() - dmu_flight_enter() from inside an RCU read section
  * @flight: of its direction
  *
- * Which spares it one of its own: this is for the path of hits.
+ * Which spares it one of its own. Context: from dmu_hit_begin() to dmu_hit_end().
  *
  * Return: what dmu_flight_leave() wants.
  */

@@ -61,8 +61,10 @@ enum hit {
 	HIT_ZEROES,	/* there is no device to send it to */
 };
 
-/* Send a bio where its remap says, if that is known. Context: RCU. */
-static __always_inline enum hit map_hit(struct dmu_target *target, struct bio *bio, int rw)
+/* Aim a bio at where its remap says, if that is known. Context: RCU. */
+static __always_inline enum hit map_hit(struct dmu_target *target,
+					struct bio *bio, int rw,
+					struct block_device **place)
 {
 	struct dmu_space *space = target->space;
 	sector_t sector = bio->bi_iter.bi_sector;
@@ -89,7 +91,7 @@ static __always_inline enum hit map_hit(struct dmu_target *target, struct bio *b
 	if (unlikely(!bdev))
 		return HIT_ZEROES;
 	bio->bi_iter.bi_sector = remap->dst_sector + offset;
-	bio_set_dev(bio, bdev);
+	*place = bdev;
 	return HIT_PLACE;
 }
 
@@ -455,14 +457,17 @@ static __always_inline enum hit try_hit(struct dmu_target *target,
 					struct bio *bio, struct dmu_bio *pb)
 {
 	int rw = bio_data_dir(bio);
+	struct block_device *bdev;
 	enum hit hit;
 
 	pb->change = NULL;
 	pb->sector = bio->bi_iter.bi_sector;
-	rcu_read_lock();
+	dmu_hit_begin();
 	pb->flight = dmu_flight_enter_rcu(&target->space->flight[rw]);
-	hit = map_hit(target, bio, rw);
-	rcu_read_unlock();
+	hit = map_hit(target, bio, rw, &bdev);
+	dmu_hit_end();
+	if (likely(hit == HIT_PLACE))
+		bio_set_dev(bio, bdev);
 	return hit;
 }
 
