@@ -246,7 +246,7 @@ static void trip_read(struct dmt_rider *rider, struct trip *trip)
 		note_failure(traffic, trip, "reading");
 		return;
 	}
-	for (i = 0; i < trip->nr; i++) {
+	for (i = 0; i < trip->nr && !traffic->careless; i++) {
 		const char *buf = (char *)trip->buf + i * DMT_UNIT;
 
 		to = atomic_load(&unit[i].begun);
