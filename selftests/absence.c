@@ -573,6 +573,7 @@ TEST_F(dm, reload_brings_its_own_policies)
 	io = dmt_begin_read(t, 1);
 	dmt_grace_period();
 	EXPECT_FALSE(dmt_io_done(io));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_WAITING));
 	/* What waits comes to the new table, and is judged by it. */
 	ASSERT_EQ(0, dmt_suspend(t, true));
 	ASSERT_EQ(0, live(t, t->name, "1 error_if_no_daemon"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Three devices are in use for DMT_CHAOS_SECONDS, while chance kills their
+ * Four devices are in use for DMT_CHAOS_SECONDS, while chance kills their
  * daemons, suspends and resumes them, loads tables, makes the kernel forget, and
  * takes memory away. Nothing is lost, nothing is wrong, nothing hangs. What
  * chance does follows from a number, which is printed: DMT_SEED does it again.
@@ -8,6 +8,7 @@
  *	ice	a snapshot that threads write to, which know what they read
  *	sand	a linear device, likewise
  *	moss	a snapshot with a file system, with a file that fio verifies
+ *	clay	a linear device that fio verifies
  */
 #define _GNU_SOURCE
 #include "lib/brief.h"
@@ -32,11 +33,14 @@
 #define NR_SECONDS	30u	/* or fewer, without DMT_CHAOS_SECONDS */
 #define MEGABYTES	16u	/* of each device */
 #define KNOWN		2u	/* of them hold something at first */
-#define BEARABLE	8	/* s that a device may have to wait for its daemon */
+#define BEARABLE	8	/* s that a device may have to wait for its daemon, at most */
+#define PERIODS		4	/* or more; at the end of each all is well for a while */
+#define ACTIONS		6	/* in each, or more */
+#define NR_INVAL	200u	/* blocks that are invalidated at once */
 #define ALIVE		55	/* s within which it does something then */
 #define MIN_FREE	"/proc/sys/vm/min_free_kbytes"
 
-enum { ICE, SAND, MOSS, NR_DEVICES };
+enum { ICE, SAND, MOSS, CLAY, NR_DEVICES };
 
 /**
  * struct device - one of them
@@ -47,7 +51,7 @@ enum { ICE, SAND, MOSS, NR_DEVICES };
  * @table: its table line
  * @sectors: of it
  * @dev: its number
- * @traffic: what is done to it; moss has fio
+ * @traffic: what is done to it; moss and clay have fio
  */
 struct device {
 	const char *name;
@@ -71,6 +75,8 @@ struct device {
  * @seconds: how long
  * @min_free: as it was
  * @actions: how many of each
+ * @periods: after which all was well
+ * @dropped: remaps of devices in use that were invalidated
  * @hurt: since when a device may have to wait
  */
 struct chaos {
@@ -83,6 +89,8 @@ struct chaos {
 	unsigned int seconds;
 	unsigned int min_free;
 	unsigned int actions[32];
+	unsigned int periods;
+	unsigned int dropped;
 	time_t hurt;
 };
 
@@ -241,22 +249,14 @@ static bool do_widen(struct chaos *c, struct device *d)
 	return load(c, d, table) && load(c, d, d->table);
 }
 
-/*
- * By way of a second daemon that says nothing else. The policy of snapshots
- * believes that nobody else does this to what it has not written down yet: there
- * it is done while nothing is under way.
- */
-static bool do_invalidate(struct chaos *c, struct device *d)
+/* Invalidate as many blocks: false where the device does not take that. */
+static bool invalidate(struct chaos *c, const struct device *d, int ctl)
 {
-	bool quiet = d != &c->device[SAND], suspended = d->suspended;
 	static struct dmt_batch batch;
 	unsigned int i;
-	int ctl;
 
-	if (quiet && !(do_revive(c, d) && do_resume(c, d) && do_suspend(c, d)))
-		return false;
 	batch.len = 0;
-	for (i = 0; i < 200; i++) {
+	for (i = 0; i < NR_INVAL; i++) {
 		struct dmu_msg_invalidate_map map = {
 			.org_block = below(c, d->blocks),
 		};
@@ -264,12 +264,56 @@ static bool do_invalidate(struct chaos *c, struct device *d)
 		dmt_batch_add(&batch, DM_USERSPACE_MAP_INVALIDATE, i, &map,
 			      sizeof(map));
 	}
-	ctl = dmt_control_open(d->name, O_NONBLOCK);
-	if (dmt_batch_write(ctl, &batch) != (ssize_t)batch.len)
+	return dmt_batch_write(ctl, &batch) == (ssize_t)batch.len;
+}
+
+/*
+ * Read all verdicts: none comes before the I/O that was under way has ended, and all
+ * do while the device is in use. There may be requests among them; they are the
+ * daemon's again as soon as this is closed.
+ */
+static bool verdicts_come(struct chaos *c, int ctl)
+{
+	unsigned int nr = 0;
+	struct dmt_msg msg;
+	ssize_t n;
+
+	while (nr < NR_INVAL) {
+		if (!dmt_readable(ctl, ALIVE * 1000)) {
+			warnx("%u of %u verdicts have come", nr, NR_INVAL);
+			return false;
+		}
+		n = dmt_read_msg(ctl, &msg);
+		if (!n)
+			return false;
+		if (n < 0 || msg.header.msg_type != DM_USERSPACE_STATUS)
+			continue;
+		nr++;
+		c->dropped += msg.status.status == DM_USERSPACE_INVAL_COMPLETE;
+	}
+	return true;
+}
+
+/*
+ * By way of a second daemon that says nothing else. The policy of linear devices says
+ * the same again, so that it is done to all that is in use. The policy of snapshots
+ * believes that nobody else does this to what it has not written down yet: there
+ * it is done while nothing is under way.
+ */
+static bool do_invalidate(struct chaos *c, struct device *d)
+{
+	bool linear = d == &c->device[SAND] || d == &c->device[CLAY];
+	bool suspended = d->suspended, ok;
+	int ctl;
+
+	if (!linear && !(do_revive(c, d) && do_resume(c, d) && do_suspend(c, d)))
 		return false;
-	/* Some verdicts have come by now, and some never will. */
+	ctl = dmt_control_open(d->name, O_NONBLOCK);
+	ok = invalidate(c, d, ctl) &&
+	     /* Else some have come by now, and some never will. */
+	     (!linear || suspended || !d->alive || verdicts_come(c, ctl));
 	close(ctl);
-	return !quiet || suspended || do_resume(c, d);
+	return ok && (linear || suspended || do_resume(c, d));
 }
 
 static bool do_forget(struct chaos *c, struct device *d)
@@ -392,7 +436,10 @@ static bool progress(const struct device *d, uint64_t more)
 	return true;
 }
 
-/* Everything is as it should be again, and goes on. */
+/*
+ * Everything is as it should be again, and goes on; also where the kernel is made to
+ * forget what is in use.
+ */
 static bool calm(struct chaos *c)
 {
 	unsigned int i;
@@ -400,10 +447,15 @@ static bool calm(struct chaos *c)
 	put(MIN_FREE, c->min_free);
 	for (i = 0; i < NR_DEVICES; i++)
 		if (!do_resume(c, &c->device[i]) ||
-		    !do_revive(c, &c->device[i]))
+		    !do_revive(c, &c->device[i]) ||
+		    dmt_dm_message(c->device[i].name, "max_remaps 0"))
 			return false;
-	/* Moss has pauses, in which fio thinks. */
-	return progress(&c->device[ICE], 10) && progress(&c->device[SAND], 10);
+	c->periods++;
+	/* The others have pauses, in which fio thinks. */
+	return progress(&c->device[ICE], 10) &&
+	       progress(&c->device[SAND], 30) &&
+	       do_invalidate(c, &c->device[SAND]) &&
+	       do_invalidate(c, &c->device[CLAY]);
 }
 
 static bool act(struct chaos *c)
@@ -420,7 +472,7 @@ static bool act(struct chaos *c)
 		return false;
 	}
 	/* What comes next meets a device at work. */
-	if (d->alive && !d->suspended && d != &c->device[MOSS])
+	if (d->alive && !d->suspended && d < &c->device[MOSS])
 		return progress(d, below(c, 10));
 	return true;
 }
@@ -428,13 +480,16 @@ static bool act(struct chaos *c)
 static bool rage(struct chaos *c)
 {
 	time_t end = now() + c->seconds, next;
+	time_t period = c->seconds / PERIODS;
+	unsigned int nr;
 
-	while (now() < end) {
-		next = now() + BEARABLE;
-		do {
+	if (period > BEARABLE)
+		period = BEARABLE;
+	while (now() < end || c->periods < PERIODS) {
+		next = now() + period;
+		for (nr = 0; now() < next || nr < ACTIONS; nr++)
 			if (!act(c))
 				return false;
-		} while (now() < next);
 		if (!calm(c))
 			return false;
 	}
@@ -467,7 +522,7 @@ static void make_images(struct chaos *c)
 	unsigned int i;
 	int fd;
 
-	if (sh("cd %s && truncate -s %uM ice.img sand.img moss.img && mkfs.ext4 -q -F moss.img && mkdir mnt",
+	if (sh("cd %s && truncate -s %uM ice.img sand.img moss.img clay.img && mkfs.ext4 -q -F moss.img && mkdir mnt",
 	       c->dir, MEGABYTES))
 		errx(1, "cannot make images");
 	for (i = 0; i < 2; i++) {
@@ -509,7 +564,7 @@ static void start_fio(struct chaos *c)
 	if (chdir(c->dir))
 		err(1, "%s", c->dir);
 	execlp("sh", "sh", "-c",
-	       "exec fio --name=moss --filename=mnt/file --size=2M --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=16 --verify_fatal=1 --verify_dump=0 --fsync=16 --time_based --runtime=$0 --output=fio.log",
+	       "exec fio --rw=randwrite --bsrange=4k-64k --verify=crc32c --verify_backlog=16 --verify_fatal=1 --verify_dump=0 --fsync=16 --time_based --runtime=$0 --output=fio.log --name=moss --filename=mnt/file --size=2M --name=clay --filename=/dev/mapper/clay --size=4M --direct=1 --ioengine=libaio --iodepth=8",
 	       seconds, NULL);
 	err(1, "fio");
 }
@@ -536,6 +591,7 @@ FIXTURE_SETUP(chaos)
 	c->device[ICE].name = "ice";
 	c->device[SAND].name = "sand";
 	c->device[MOSS].name = "moss";
+	c->device[CLAY].name = "clay";
 	make_images(c);
 	dmt_disk_open(&c->extra, MEGABYTES * 1024 * 1024, 0);
 	make_device(c, &c->device[ICE],
@@ -547,6 +603,9 @@ FIXTURE_SETUP(chaos)
 	make_device(c, &c->device[MOSS],
 		    "snapshot --origin moss.img --store moss.cow --store-size 64M --block-size 16k",
 		    16384);
+	make_device(c, &c->device[CLAY],
+		    "attach --policy linear --device clay.img --block-size 4k",
+		    4096);
 	start_fio(c);
 	start_traffic(c, &c->device[ICE]);
 	start_traffic(c, &c->device[SAND]);
@@ -568,6 +627,8 @@ static void tell(const struct chaos *c)
 	for (i = 0; i < NR_ACTIONS; i++)
 		ksft_print_msg("%4u times %s\n", c->actions[i],
 			       actions[i].name);
+	ksft_print_msg("%u periods; %u remaps in use invalidated\n", c->periods,
+		       c->dropped);
 	for (i = 0; i < NR_DEVICES; i++)
 		ksft_print_msg("%s: %" PRIu64 " I/Os, %" PRIu64 " verified\n",
 			       c->device[i].name, ios_of(&c->device[i]),
@@ -607,6 +668,7 @@ TEST_F_TIMEOUT(chaos, nothing_is_lost_or_wrong_or_hangs, 600)
 		calm(c);
 	tell(c);
 	EXPECT_TRUE(ok);
+	EXPECT_LT(0, c->dropped);
 	for (i = 0; i < NR_DEVICES; i++)
 		EXPECT_EQ(0, dmt_counter(c->device[i].name, DMT_ERRORS));
 	EXPECT_TRUE(traffic_ends(&c->device[ICE]));

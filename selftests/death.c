@@ -214,6 +214,7 @@ TEST_F(daemon, mapped_io_goes_on_without_one)
 	io = dmt_begin_read(t, 3);
 	dmt_grace_period();
 	EXPECT_FALSE(dmt_io_done(io));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_WAITING));
 	next_daemon(self);
 	ASSERT_EQ(0, dmt_fail(t->ctl, dmt_expect_request(t->ctl, 3, RO)));
 	EXPECT_EQ(-EIO, dmt_io_result(io));
@@ -465,6 +466,7 @@ TEST_F(daemon, contradicted_write_reaches_the_new_place)
 	ASSERT_EQ(0, dmt_map(t->ctl, next, &map));
 	ASSERT_TRUE(held(t, next));
 	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, DMT_ORIGIN, 2));
+	ASSERT_TRUE(dmt_settled(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, next));
 	EXPECT_EQ(0, dmt_io_result(io));
@@ -515,6 +517,7 @@ TEST_F(daemon, several_deaths_lose_nothing)
 			continue;
 		ASSERT_TRUE(held(t, id));
 	}
+	ASSERT_TRUE(dmt_settled(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(io));

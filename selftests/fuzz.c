@@ -13,6 +13,17 @@
  *
  *	DMT_SEED=n DMT_FUZZ_MESSAGES=n fuzz
  *
+ * What is said depends on what was asked, too, and that comes in another order each
+ * time. So there is a tape of all that was said and heard: /run/vm-out/fuzz.tape, or
+ * DMT_TAPE. Where the test fails or the VM dies it is found below build/check. What is
+ * on it can be said again, byte for byte, but for the numbers of devices and the ids
+ * of requests, which are those of the new run, and at the same pace:
+ *
+ *	DMT_REPLAY=FILE selftests/check debug fuzz
+ *
+ * Nobody judges that: it is not what a truthful daemon would have said to this run. It
+ * is for what the kernel complained of, or hung in.
+ *
  * Truth has four forms, so that the kernel's part in each is seen:
  *
  *	PLAIN	a block has one place, and permissions, TEMPORARY and SYNC as
@@ -38,14 +49,13 @@
 #include "lib/model.h"
 #include "lib/sysfs.h"
 #include "lib/truth.h"
+#include "lib/vandals.h"
 #include "lib/volley.h"
 #include <err.h>
 #include <inttypes.h>
-#include <linux/fs.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -53,7 +63,6 @@
 #define SHORT_BY	4u		/* sectors that the last block lacks */
 #define DISK_SECTORS	(DMT_WILD_AT + DMT_WILD_SECTORS)
 #define CANARY		0xc5
-#define NR_VANDALS	8
 #define PER_IO		50		/* messages */
 #define ALL_OVER	300		/* s: when all is answered all I/O must end */
 #define SLOWEST		100		/* messages a second; a debug kernel has 500 */
@@ -67,9 +76,8 @@
  * @name: of the device
  * @fd: the device
  * @seed: from which random numbers follow
+ * @tape: one that is to be played, or NULL
  * @vandals: threads that do I/O to blocks which are not mapped truthfully
- * @vandals_running: of them
- * @vandals_done: their I/Os
  * @w: what it writes; what is read lies before its cliff, too
  * @read: messages
  * @deaths: of open files
@@ -82,9 +90,8 @@ struct fuzz {
 	char name[32];
 	int fd;
 	uint64_t seed;
-	pthread_t vandals[NR_VANDALS];
-	atomic_uint vandals_running;
-	atomic_uint vandals_done;
+	const char *tape;
+	struct dmt_vandals vandals;
 	struct dmt_writer w;
 	uint64_t read;
 	unsigned int deaths;
@@ -106,7 +113,7 @@ static bool is_asked(void *arg, uint32_t id, uint64_t *block, bool *write)
 /* Is more being said than done? */
 static bool ahead(struct fuzz *f)
 {
-	return f->w.sent > 1000 + (f->traffic.ios + f->vandals_done) * PER_IO;
+	return f->w.sent > 1000 + (f->traffic.ios + f->vandals.done) * PER_IO;
 }
 
 /* --- reading -------------------------------------------------------------------------- */
@@ -136,13 +143,27 @@ static bool take_in(struct fuzz *f, int peer, const uint8_t *buf, size_t len)
 	return true;
 }
 
+static ssize_t read_on_tape(struct fuzz *f, int peer, size_t room, size_t asked)
+{
+	ssize_t n = read(f->m.peers[peer].fd, f->w.cliff - room, asked);
+	int error = errno;
+	struct dmt_tape_note note = {
+		.what = DMT_TAPE_READ, .peer = (uint32_t)peer,
+		.asked = (uint32_t)asked, .room = (uint32_t)room,
+		.len = n > 0 && (size_t)n <= room ? (uint32_t)n : 0,
+	};
+
+	dmt_tape_note(&f->w.tape, &note, f->w.cliff - room);
+	errno = error;
+	return n;
+}
+
 /* Read once, at times with too little room, or none at all. */
 static bool listen_once(struct fuzz *f, int peer, bool *more)
 {
 	bool falls = once_in(&f->m, 50);
 	size_t room = below(&f->m, 8) ? 4096 : below(&f->m, 200);
-	ssize_t n = read(f->m.peers[peer].fd, f->w.cliff - room,
-			 falls ? 2 * DMT_ROOM : room);
+	ssize_t n = read_on_tape(f, peer, room, falls ? 2 * DMT_ROOM : room);
 
 	*more = n > 0;
 	if (n >= 0)
@@ -231,6 +252,8 @@ static uint64_t excuse(struct dmt_traffic *traffic, uint32_t first,
 	uint64_t sum = 0;
 	uint32_t block;
 
+	if (traffic->careless)
+		return DMT_EXCUSED;
 	for (block = first / units; block <= last / units; block++) {
 		if (m->blocks[block].failing)
 			return DMT_EXCUSED;
@@ -271,6 +294,27 @@ static void make_device(struct fuzz *f)
 		f->m.peers[i].fd = dmt_control_open(f->name, O_NONBLOCK);
 }
 
+/* The device is read and written as it was then. */
+static uint64_t seed_of(const char *tape)
+{
+	struct dmt_tape_head head;
+
+	dmt_tape_head(tape, &head);
+	ksft_print_msg("seed %" PRIu64 " of %s\n", head.seed, tape);
+	return head.seed;
+}
+
+static void start_tape(struct fuzz *f)
+{
+	struct dmt_tape_head head = { .magic = DMT_TAPE_MAGIC, .seed = f->seed };
+	unsigned int i;
+
+	for (i = 0; i < DMT_NR_DISKS; i++)
+		head.dev[i] = f->m.disk[i].dev;
+	head.dev[i] = f->stranger.dev;
+	dmt_tape_start(&f->w.tape, "fuzz.tape", &head);
+}
+
 FIXTURE(fuzz)
 {
 	struct fuzz *f;
@@ -284,8 +328,11 @@ FIXTURE_SETUP(fuzz)
 	if (!f)
 		errx(1, "no memory");
 	self->f = f;
+	f->tape = getenv("DMT_REPLAY");
+	if (f->tape && !*f->tape)
+		f->tape = NULL;
 	f->w.m = &f->m;
-	f->seed = dmt_seed();
+	f->seed = f->tape ? seed_of(f->tape) : dmt_seed();
 	f->m.random = f->seed;
 	lay_out(f);
 	for (i = 0; i < DMT_NR_DISKS; i++)
@@ -300,8 +347,17 @@ FIXTURE_SETUP(fuzz)
 	f->traffic.seed = f->seed;
 	f->traffic.excuse = excuse;
 	f->traffic.arg = &f->m;
+	f->traffic.careless = f->tape;
+	f->vandals = (struct dmt_vandals){
+		.fd = f->fd, .first = DMT_TRUE * DMT_BLOCK / DMT_UNIT,
+		.nr = DMT_WILD * DMT_BLOCK / DMT_UNIT, .seed = f->seed + 99,
+		.stop = &f->traffic.stop,
+	};
 	f->m.traffic = &f->traffic;
 	dmt_truth_settle(&f->m);
+	f->w.tape.fd = -1;
+	if (!f->tape)
+		start_tape(f);
 }
 
 FIXTURE_TEARDOWN(fuzz)
@@ -319,80 +375,6 @@ FIXTURE_TEARDOWN(fuzz)
 	for (i = 0; i < DMT_NR_DISKS; i++) {
 		dmt_gate_remove(&f->gate[i]);
 		dmt_disk_close(&f->m.disk[i]);
-	}
-}
-
-/* --- I/O to what is not mapped truthfully ------------------------------------------------ */
-
-struct vandal {
-	struct fuzz *f;
-	uint64_t random;
-};
-
-static void vandalize(struct vandal *v, void *buf)
-{
-	const uint32_t nr = DMT_WILD * DMT_SECTORS / 2;
-	uint32_t unit = dmt_below(&v->random, nr);
-	uint32_t len = 1 + dmt_below(&v->random, 12);
-	uint64_t range[2];
-	uint32_t i;
-
-	if (len > nr - unit)
-		len = nr - unit;
-	unit += DMT_TRUE * DMT_SECTORS / 2;
-	range[0] = (uint64_t)unit * DMT_UNIT;
-	range[1] = (uint64_t)len * DMT_UNIT;
-	for (i = 0; i < len; i++)
-		dmt_unit_fill((char *)buf + i * DMT_UNIT, unit + i, 1);
-	/* How it ends is nobody's business. */
-	switch (dmt_below(&v->random, 16)) {
-	case 0:
-		ioctl(v->f->fd, BLKDISCARD, range);
-		break;
-	case 1:
-		ioctl(v->f->fd, BLKZEROOUT, range);
-		break;
-	case 2:
-		fdatasync(v->f->fd);
-		break;
-	case 3 ... 8:
-		if (pread(v->f->fd, buf, range[1], (off_t)range[0]) < 0)
-			break;
-		break;
-	default:
-		if (pwrite(v->f->fd, buf, range[1], (off_t)range[0]) < 0)
-			break;
-		break;
-	}
-}
-
-static void *vandal(void *arg)
-{
-	struct vandal *v = arg;
-	void *buf;
-
-	if (posix_memalign(&buf, 4096, 12 * DMT_UNIT))
-		errx(1, "no memory");
-	while (!atomic_load(&v->f->traffic.stop)) {
-		vandalize(v, buf);
-		atomic_fetch_add(&v->f->vandals_done, 1);
-	}
-	free(buf);
-	atomic_fetch_sub(&v->f->vandals_running, 1);
-	return NULL;
-}
-
-static void start_vandals(struct fuzz *f)
-{
-	static struct vandal vandals[NR_VANDALS];
-	unsigned int i;
-
-	f->vandals_running = NR_VANDALS;
-	for (i = 0; i < NR_VANDALS; i++) {
-		vandals[i] = (struct vandal){ .f = f,
-					      .random = f->seed + 99 + i };
-		if (pthread_create(&f->vandals[i], NULL, vandal, &vandals[i]))
-			errx(1, "no thread");
 	}
 }
 
@@ -542,12 +524,20 @@ static bool canaries_live(struct fuzz *f)
 
 /* --- the test ------------------------------------------------------------------------- */
 
+static void note(struct fuzz *f, enum dmt_tape_what what, int peer)
+{
+	struct dmt_tape_note n = { .what = what, .peer = (uint32_t)peer };
+
+	dmt_tape_note(&f->w.tape, &n, NULL);
+}
+
 static void die_sometimes(struct fuzz *f)
 {
 	int peer = (int)below(&f->m, DMT_PEERS);
 
 	if (!once_in(&f->m, 100))
 		return;
+	note(f, DMT_TAPE_CLOSE, peer);
 	close(f->m.peers[peer].fd);
 	f->m.peers[peer].fd = dmt_control_open(f->name, O_NONBLOCK);
 	dmt_model_died(&f->m, peer);
@@ -597,8 +587,10 @@ static bool fuzz(struct fuzz *f, uint64_t nr)
 		if ((f->w.volley.doubtful || once_in(&f->m, 16)) && !all_is_asked(f))
 			return false;
 		die_sometimes(f);
-		if (once_in(&f->m, 100))
+		if (once_in(&f->m, 100)) {
+			note(f, DMT_TAPE_DROP, 0);
 			dmt_dm_message(f->name, "drop_idle");
+		}
 	}
 	return !atomic_load(&f->traffic.wrong);
 }
@@ -642,14 +634,11 @@ static bool read_back(struct fuzz *f)
 
 static bool finish(struct fuzz *f)
 {
-	unsigned int i;
-
 	dmt_traffic_stop(&f->traffic);
 	if (!ask_for_runs(f) || !serve_until(f, &f->traffic.running) ||
-	    !serve_until(f, &f->vandals_running))
+	    !serve_until(f, &f->vandals.running))
 		return false;
-	for (i = 0; i < NR_VANDALS; i++)
-		pthread_join(f->vandals[i], NULL);
+	dmt_vandals_join(&f->vandals);
 	dmt_traffic_join(&f->traffic);
 	/* What has no writes to wait for can be mapped at once. */
 	return fuzz(f, f->w.sent + f->w.sent / 8) && ask_for_runs(f) &&
@@ -665,10 +654,17 @@ static void give_up(struct fuzz *f)
 	for (i = 0; i < DMT_PEERS; i++)
 		close(f->m.peers[i].fd);
 	dmt_dm_message(f->name, "error_if_no_daemon on");
-	while (f->traffic.running || f->vandals_running) {
+	while (f->traffic.running || f->vandals.running) {
 		dmt_dm_message(f->name, "fail_waiting");
 		poll(NULL, 0, 10);
 	}
+}
+
+static bool is_idle(struct fuzz *f)
+{
+	return !dmt_counter(f->name, DMT_WAITING) &&
+	       !dmt_counter(f->name, DMT_SENT) &&
+	       !dmt_counter(f->name, DMT_COPIES);
 }
 
 /* The device has nothing left to do. */
@@ -679,9 +675,27 @@ static bool at_rest(struct fuzz *f)
 	for (i = 0; i < DMT_PEERS; i++)
 		if (f->m.peers[i].nr || !dmt_silent(f->m.peers[i].fd))
 			return false;
-	return !dmt_counter(f->name, DMT_WAITING) &&
-	       !dmt_counter(f->name, DMT_SENT) &&
-	       !dmt_counter(f->name, DMT_COPIES);
+	return is_idle(f);
+}
+
+/* Say it all again, and let all I/O end then, be it in vain. */
+static void replay(struct fuzz *f)
+{
+	struct dmt_player player = { .name = f->name, .nr_fds = DMT_PEERS,
+				     .cliff = f->w.cliff };
+	unsigned int i;
+
+	for (i = 0; i < DMT_PEERS; i++)
+		player.fd[i] = &f->m.peers[i].fd;
+	for (i = 0; i < DMT_NR_DISKS; i++)
+		player.dev[i] = f->m.disk[i].dev;
+	player.dev[i] = f->stranger.dev;
+	dmt_tape_play(f->tape, &player);
+	give_up(f);
+	ksft_print_msg("%" PRIu64 " notes; %" PRIu64 " of %" PRIu64 " bytes were accepted; %"
+		       PRIu64 " I/Os, %" PRIu64 " failed\n", player.done,
+		       player.taken, player.sent, f->traffic.ios,
+		       f->traffic.excused);
 }
 
 TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 900)
@@ -692,13 +706,18 @@ TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 900)
 	bool ok;
 
 	dmt_traffic_start(&f->traffic);
-	start_vandals(f);
+	dmt_vandals_start(&f->vandals);
+	if (f->tape) {
+		replay(f);
+		EXPECT_TRUE(is_idle(f));
+		return;
+	}
 	ok = fuzz(f, nr) && finish(f);
 	ksft_print_msg("%" PRIu64 " messages, %" PRIu64 " of them to be accepted, %"
 		       PRIu64 " runs, and %" PRIu64 " in part; %" PRIu64 " read; %u deaths; %"
 		       PRIu64 " I/Os verified, %" PRIu64 " failed by request, %u others\n",
 		       f->w.sent, f->w.taken, f->w.runs, f->w.parts, f->read, f->deaths,
-		       f->traffic.ios, f->traffic.excused, f->vandals_done);
+		       f->traffic.ios, f->traffic.excused, f->vandals.done);
 	if (!ok) {
 		dmt_model_tell_story(&f->m, !f->traffic.wrong ? f->m.blame :
 				     f->traffic.wrong_unit * DMT_UNIT /
@@ -712,9 +731,10 @@ TEST_F_TIMEOUT(fuzz, nothing_that_is_said_does_any_harm, 900)
 	EXPECT_TRUE(canaries_live(f));
 	/* Else this has tested nothing. */
 	EXPECT_LT(nr / 100, f->traffic.ios);
-	EXPECT_LT(nr / 1000, f->vandals_done);
+	EXPECT_LT(nr / 1000, f->vandals.done);
 	EXPECT_LT(nr / 100, f->w.runs);
 	EXPECT_LT(nr / 1000, f->w.parts);
+	dmt_tape_end(&f->w.tape, _metadata->exit_code);
 }
 
 int main(int argc, char **argv)

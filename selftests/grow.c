@@ -6,8 +6,11 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include "lib/suspend.h"
+#include "lib/sysfs.h"
 #include <err.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define LAST	10u	/* the short last block ... */
 #define END	5u	/* ... and its length in sectors */
@@ -231,6 +234,88 @@ TEST_F(small, io_that_was_held_for_sync_follows_to_the_new_place)
 	EXPECT_EQ(0, dmt_io_result(io));
 	EXPECT_TRUE(place_is(&self->g.spare, 8, 2, 0));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_SYNCS));
+}
+
+/* --- fsync -------------------------------------------------------------------------- */
+
+/*
+ * An fsync is at a device, and cannot end: neither can the suspension that a new table
+ * begins with, which is nobody's fault; and then both do.
+ */
+FIXTURE(resized)
+{
+	struct dmt_gated g;
+};
+
+FIXTURE_VARIANT(resized)
+{
+	uint64_t sectors;
+	enum dmt_verb verb;
+};
+
+FIXTURE_VARIANT_ADD(resized, larger_by_a_resume) {
+	.sectors = LONG, .verb = DMT_RESUME,
+};
+FIXTURE_VARIANT_ADD(resized, smaller_by_a_resume) {
+	.sectors = LAST * DMT_SECTORS, .verb = DMT_RESUME,
+};
+FIXTURE_VARIANT_ADD(resized, larger_after_a_suspension) {
+	.sectors = LONG, .verb = DMT_SUSPEND,
+};
+FIXTURE_VARIANT_ADD(resized, larger_without_a_flush) {
+	.sectors = LONG, .verb = DMT_SUSPEND_NOFLUSH,
+};
+
+FIXTURE_SETUP(resized)
+{
+	dmt_gated_setup_sectors(&self->g, SHORT);
+}
+
+FIXTURE_TEARDOWN(resized)
+{
+	dmt_gated_teardown(&self->g);
+}
+
+static uint64_t size_of(const struct dmt *t)
+{
+	uint64_t bytes;
+
+	if (ioctl(t->fd, BLKGETSIZE64, &bytes))
+		err(1, "%s", t->name);
+	return bytes / 512;
+}
+
+TEST_F(resized, while_fsync_runs)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_call fsync, call;
+	struct dmt_io *late;
+	struct dmt_stat before = dmt_stat(self->g.store.behind);
+
+	ASSERT_EQ(0, use(t));
+	dmt_gate_shut(&self->g.store);
+	dmt_call_begin(&fsync, t, t->name, DMT_FDATASYNC);
+	ASSERT_TRUE(dmt_call_waits(&fsync));
+	ASSERT_EQ(0, load(&self->g, t->name, variant->sectors));
+	dmt_call_begin(&call, t, t->name, variant->verb);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	EXPECT_FALSE(dmt_call_ended(&fsync));
+	EXPECT_EQ(SHORT, size_of(t));
+	/* What comes now belongs to the new table. */
+	late = dmt_io(t->fd, DMT_FSYNC, 0, 0, 0);
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_call_result(&fsync));
+	EXPECT_EQ(0, dmt_call_result(&call));
+	if (variant->verb != DMT_RESUME)
+		EXPECT_EQ(0, dmt_dm_resume(t->name));
+	EXPECT_EQ(0, dmt_io_result(late));
+	EXPECT_EQ(variant->sectors, size_of(t));
+	EXPECT_LE(2, dmt_stat_since(self->g.store.behind, &before).flushes);
+	/* Nobody is asked but for what was the short block. */
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, DMT_ORIGIN));
+	EXPECT_TRUE(place_is(&t->store, LAST, 2, NEIGHBOUR));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_EQ(LAST, dmt_counter(t->name, DMT_REMAPS));
 }
 
 /* --- two devices with one key ----------------------------------------------------- */

@@ -4,11 +4,15 @@
  * the module, in every order. A small model says what each step must give.
  *
  * There are two daemons. The first one has read a request and does not answer;
- * what the second one is asked for, and told, depends on what came before.
+ * what the second one is asked for, and told, depends on what came before. In some
+ * orders there is more: a write that the first one has read a request for, too, and
+ * may answer with SYNC; and a copy that cannot end before a gate is opened.
  */
 #define _GNU_SOURCE
 #include "lib/brief.h"
 #include "lib/fixture.h"
+#include "lib/gate.h"
+#include "lib/suspend.h"
 #include <err.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -27,61 +31,89 @@ enum step {
 	CLOSE,	/* it closes the file, under those that sleep */
 	REOPEN,	/* one opens the control device anew */
 	RMMOD,	/* one tries to remove the module */
+	HOLD,	/* the first daemon, if it lives, has the write held for SYNC */
+	COPYING, /* the second daemon maps a block with a copy, which does not end */
 	NR_STEPS
 };
 
 static const char * const step_names[] = {
 	"kill", "gone", "late", "half", "read", "poll", "close", "reopen",
-	"rmmod",
+	"rmmod", "hold", "copy",
 };
 
 enum { NAP = 1, OVER };
 
+#define WRITTEN	8	/* the block that is written ... */
+#define COPIED	9	/* ... and that which is copied */
+
+/* Requests: for the read, and for the write. */
+enum { READ_REQ, WRITE_REQ, NR_REQS };
+
+/**
+ * struct asked - a request
+ * @id: of it; 0 where nobody knows the new one
+ * @outstanding: it is
+ * @unread: and nobody has read it
+ * @second: the second daemon has, and must let it go before anybody else can
+ */
+struct asked {
+	uint32_t id;
+	bool outstanding;
+	bool unread;
+	bool second;
+};
+
 /**
  * struct order - a device at the end of its life, and what is known of it
  * @disk: below the device
+ * @source: likewise, for copies only
+ * @gate: before that
  * @fd: the device
  * @node: of the control device
  * @first: the first daemon's file, or -1
  * @second: the second one's, or -1
  * @io: a read that waits
- * @id: of its request
+ * @write: a write that waits, or is held; or NULL
+ * @copy: a read that waits for the copy, or NULL
+ * @req: their requests
  * @reader: a thread of the second daemon
  * @poller: likewise
  * @live: the key has a table
  * @loaded: the module is there
- * @asked: the request is outstanding
- * @unread: and nobody has read it
  * @reading: the reader sleeps (NAP), or has ended
  * @polling: the poller likewise
- * @gets_request: what the reader reads, else the end of the file
  * @may_wake: there was something to read while the poller slept, but a reader
  *	may have been quicker
  * @polls: what the poller gets, if its file is still open
  * @pushed: a mapping came with a half one
  * @answered: the request was answered
+ * @held: the write is held for SYNC, and its daemon has been told
+ * @shut: the gate is, and the copy cannot end
  */
 struct order {
 	const struct dmt_disk *disk;
+	const struct dmt_disk *source;
+	const struct dmt_gate *gate;
 	int fd;
 	char node[64];
 	int first;
 	int second;
 	struct dmt_io *io;
-	uint32_t id;
+	struct dmt_io *write;
+	struct dmt_io *copy;
+	struct asked req[NR_REQS];
 	struct dmt_sleeper reader;
 	struct dmt_sleeper poller;
 	bool live;
 	bool loaded;
-	bool asked;
-	bool unread;
 	int reading;
 	int polling;
-	bool gets_request;
 	bool may_wake;
 	short polls;
 	bool pushed;
 	bool answered;
+	bool held;
+	bool shut;
 };
 
 static bool is(const char *what, long got, long want)
@@ -99,16 +131,39 @@ static bool second_held(const struct order *o)
 	return o->second >= 0 || o->reading == NAP || o->polling == NAP;
 }
 
+static bool any_unread(const struct order *o)
+{
+	return o->req[READ_REQ].unread || o->req[WRITE_REQ].unread;
+}
+
+/* The second daemon has read one. */
+static bool was_read(struct order *o, const struct dmt_msg *msg)
+{
+	bool write = msg->request.org_block == WRITTEN;
+	struct asked *req = &o->req[write ? WRITE_REQ : READ_REQ];
+
+	if (!is("type of a message", msg->header.msg_type,
+		DM_USERSPACE_MAP_BLOCK_REQ) ||
+	    !is("request to be read", req->unread, true) ||
+	    !is("flags of a request", msg->request.flags, write ? RW : RO) ||
+	    (req->id && !is("id of a request", msg->header.id, req->id)))
+		return false;
+	req->id = msg->header.id;
+	req->unread = false;
+	req->second = true;
+	return true;
+}
+
 static bool reader_ends(struct order *o)
 {
 	ssize_t n = dmt_sleeper_wait(&o->reader);
 
 	o->reading = OVER;
-	if (!o->gets_request)
+	if (!o->live || !any_unread(o))
 		return is("read at the end", n, 0);
-	return is("read of the request", n, sizeof(struct dmu_msg_header) +
+	return is("read of a request", n, sizeof(struct dmu_msg_header) +
 		  sizeof(struct dmu_msg_map_request)) &&
-	       is("id of the request", o->reader.msg.header.id, o->id);
+	       was_read(o, &o->reader.msg);
 }
 
 static bool poller_ends(struct order *o)
@@ -120,19 +175,17 @@ static bool poller_ends(struct order *o)
 	       is("poll", n, o->second < 0 ? POLLNVAL : o->polls);
 }
 
-/* The request is to be read again: who sleeps is told, or who comes. */
-static bool becomes_unread(struct order *o)
+/* Requests are to be read again: who sleeps is told, or who comes. */
+static bool become_unread(struct order *o)
 {
-	if (!o->live || !o->asked)
+	if (!o->live || !any_unread(o))
 		return true;
-	o->unread = true;
 	if (o->reading == NAP) {
 		o->may_wake = o->polling == NAP;
-		o->unread = false;
-		o->gets_request = true;
-		return reader_ends(o);
+		if (!reader_ends(o))
+			return false;
 	}
-	if (o->polling == NAP) {
+	if (o->polling == NAP && any_unread(o)) {
 		o->polls = POLLIN;
 		return poller_ends(o);
 	}
@@ -142,30 +195,72 @@ static bool becomes_unread(struct order *o)
 /* The last who held the second daemon's file lets it go. */
 static bool second_let_go(struct order *o)
 {
-	return second_held(o) || !o->gets_request || becomes_unread(o);
+	unsigned int i;
+
+	if (second_held(o))
+		return true;
+	for (i = 0; i < NR_REQS; i++) {
+		o->req[i].unread |= o->req[i].second && o->req[i].outstanding;
+		o->req[i].second = false;
+	}
+	return become_unread(o);
 }
 
+/* What it had read can be read again; what it owed an ack for is asked for anew. */
 static bool do_kill(struct order *o)
 {
-	bool unread = !o->gets_request && !o->unread;
+	struct asked *write = &o->req[WRITE_REQ];
+	unsigned int i;
 
 	close(o->first);
 	o->first = -1;
-	return !unread || becomes_unread(o);
+	if (!o->live)
+		return true;
+	for (i = 0; i < NR_REQS; i++)
+		o->req[i].unread |= o->req[i].outstanding && !o->req[i].second;
+	if (o->held)
+		*write = (struct asked){ .outstanding = true, .unread = true };
+	return become_unread(o);
+}
+
+/* What waits for it will have it. */
+static void open_gate(struct order *o)
+{
+	if (o->shut)
+		dmt_gate_open(o->gate);
+	o->shut = false;
 }
 
 /* Give the device another table. What waits is handed back, and comes again. */
-static bool become(const char *type, const char *params)
+static bool become(const char *type, const char *params, struct order *o)
 {
-	return is("load", dmt_dm_load(NAME, 0, DMT_BLOCKS * DMT_SECTORS, type,
-				      params), 0) &&
-	       is("suspend", dmt_dm_suspend(NAME, true), 0) &&
+	struct dmt_call call;
+	bool waits;
+
+	if (!is("load", dmt_dm_load(NAME, 0, DMT_BLOCKS * DMT_SECTORS, type,
+				    params), 0))
+		return false;
+	if (!o || !o->shut)
+		return is("suspend", dmt_dm_suspend(NAME, true), 0) &&
+		       is("resume", dmt_dm_resume(NAME), 0);
+	/* It cannot before the copy has ended. */
+	dmt_call_begin(&call, NULL, NAME, DMT_SUSPEND_NOFLUSH);
+	waits = dmt_call_waits(&call);
+	open_gate(o);
+	return is("suspension that waits for a copy", waits, true) &&
+	       is("suspend", dmt_call_result(&call), 0) &&
 	       is("resume", dmt_dm_resume(NAME), 0);
+}
+
+static bool io_fails(const char *what, struct dmt_io *io)
+{
+	return !io || is(what, dmt_io_wait(io), -EIO);
 }
 
 static bool do_gone(struct order *o)
 {
-	bool ok = become("error", "");
+	bool shut = o->shut, ok = become("error", "", o);
+	unsigned int i;
 
 	o->live = false;
 	o->polls = POLLIN | POLLHUP;
@@ -174,26 +269,69 @@ static bool do_gone(struct order *o)
 	if (o->polling == NAP)
 		ok &= poller_ends(o);
 	if (!o->answered)
-		ok &= is("read of a lost block", dmt_io_wait(o->io), -EIO);
-	o->asked = false;
-	o->unread = false;
+		ok &= io_fails("read of a lost block", o->io);
+	ok &= io_fails("write to a lost block", o->write);
+	if (shut)
+		ok &= io_fails("read of a block that is being copied", o->copy);
+	for (i = 0; i < NR_REQS; i++)
+		o->req[i] = (struct asked){ .id = o->req[i].id };
 	return ok;
 }
 
 static bool do_late(struct order *o)
 {
 	struct dmt_map map = { .to = 2, .dst = o->disk, .flags = RO };
+	uint32_t id = o->req[READ_REQ].id;
 
 	if (o->second < 0)
 		return true;
 	if (!o->live)
-		return is("late answer", dmt_map(o->second, o->id, &map),
-			  -ENODEV);
-	o->asked = false;
-	o->unread = false;
+		return is("late answer", dmt_map(o->second, id, &map), -ENODEV);
+	o->req[READ_REQ] = (struct asked){ .id = id };
 	o->answered = true;
-	return is("answer", dmt_map(o->second, o->id, &map), 0) &&
-	       is("read of a block", dmt_io_wait(o->io), 0);
+	if (!is("answer", dmt_map(o->second, id, &map), 0))
+		return false;
+	/* After the death of one that owed an ack this waits for all copies. */
+	if (o->held && o->first < 0)
+		open_gate(o);
+	return is("read of a block", dmt_io_wait(o->io), 0);
+}
+
+static bool do_hold(struct order *o)
+{
+	struct dmt_map map = { .block = WRITTEN, .to = WRITTEN, .dst = o->disk,
+			       .flags = RW | SYNC };
+	uint32_t id = o->req[WRITE_REQ].id;
+
+	if (o->first < 0)
+		return true;
+	if (!is("answer with SYNC", dmt_map(o->first, id, &map),
+		o->live ? 0 : -ENODEV) || !o->live)
+		return !o->live;
+	o->req[WRITE_REQ] = (struct asked){ .id = id };
+	o->held = true;
+	return is("news of held I/O",
+		  dmt_expect_status(o->first, id, DM_USERSPACE_SYNC_COMPLETE),
+		  true) &&
+	       is("held write", dmt_io_done(o->write), false);
+}
+
+static bool do_copy(struct order *o)
+{
+	struct dmt_map map = { .block = COPIED, .to = COPIED, .dst = o->disk,
+			       .src = o->source, .flags = RW | DMU_FLAG_COPY_FIRST };
+
+	if (o->second < 0)
+		return true;
+	if (!o->live)
+		return is("late copy", dmt_map(o->second, 0, &map), -ENODEV);
+	dmt_gate_shut(o->gate);
+	o->shut = true;
+	if (!is("copy", dmt_map(o->second, 0, &map), 0) ||
+	    !dmt_counts(NAME, DMT_COPIES, 1))
+		return false;
+	o->copy = dmt_io_now(o->fd, DMT_READ, COPIED * DMT_BLOCK, DMT_BLOCK, 0);
+	return true;
 }
 
 static bool do_half(struct order *o)
@@ -224,10 +362,8 @@ static bool do_read(struct order *o)
 		return true;
 	dmt_sleeper_read(&o->reader, o->second);
 	o->reading = NAP;
-	if (o->live && !o->unread)
+	if (o->live && !any_unread(o))
 		return is("sleeping reader", o->reader.over, false);
-	o->gets_request = o->unread;
-	o->unread = false;
 	return reader_ends(o);
 }
 
@@ -237,7 +373,7 @@ static bool do_poll(struct order *o)
 		return true;
 	dmt_sleeper_poll(&o->poller, o->second, POLLIN);
 	o->polling = NAP;
-	if (o->live && !o->unread)
+	if (o->live && !any_unread(o))
 		return is("sleeping poller", o->poller.over, false);
 	o->polls = o->live ? POLLIN : POLLIN | POLLHUP;
 	return poller_ends(o);
@@ -271,67 +407,99 @@ static bool do_rmmod(struct order *o)
 
 static bool (* const steps[NR_STEPS])(struct order *o) = {
 	do_kill, do_gone, do_late, do_half, do_read, do_poll, do_close,
-	do_reopen, do_rmmod,
+	do_reopen, do_rmmod, do_hold, do_copy,
 };
 
 /* --- one order ------------------------------------------------------------------------- */
 
-static void order_begin(struct order *o, const struct dmt_disk *disk, int fd)
+static void order_begin(struct order *o, bool writes)
 {
 	char params[64];
 
-	memset(o, 0, sizeof(*o));
-	o->disk = disk;
-	o->fd = fd;
-	snprintf(params, sizeof(params), NAME " 4096 %u:%u", major(disk->dev),
-		 minor(disk->dev));
-	if (!become("userspace", params))
+	snprintf(params, sizeof(params), NAME " 4096 %u:%u %u:%u",
+		 major(o->disk->dev), minor(o->disk->dev),
+		 major(o->source->dev), minor(o->source->dev));
+	if (!become("userspace", params, NULL))
 		errx(1, "cannot make the device");
 	dmt_control_path(NAME, o->node, sizeof(o->node));
 	o->first = dmt_control_open(NAME, O_NONBLOCK);
 	o->second = dmt_control_open(NAME, 0);
-	o->io = dmt_io_now(fd, DMT_READ, 0, DMT_BLOCK, 0);
-	o->id = dmt_expect_request(o->first, 0, RO);
-	if (!o->id)
+	o->io = dmt_io_now(o->fd, DMT_READ, 0, DMT_BLOCK, 0);
+	o->req[READ_REQ].id = dmt_expect_request(o->first, 0, RO);
+	o->req[READ_REQ].outstanding = true;
+	if (writes) {
+		o->write = dmt_io_now(o->fd, DMT_WRITE, WRITTEN * DMT_BLOCK,
+				      DMT_BLOCK, 2);
+		o->req[WRITE_REQ].id = dmt_expect_request(o->first, WRITTEN,
+							  RW);
+		o->req[WRITE_REQ].outstanding = true;
+	}
+	if (!o->req[READ_REQ].id || (writes && !o->req[WRITE_REQ].id))
 		errx(1, "no request");
 	o->live = true;
 	o->loaded = true;
-	o->asked = true;
+}
+
+/* What was begun can be brought to a good end. */
+static bool all_is_well(struct order *o)
+{
+	uint64_t remaps = o->pushed + o->answered + !!o->copy;
+	uint64_t are = dmt_counter(NAME, DMT_REMAPS);
+
+	/* What is held, or was, may count. */
+	if (!is("remaps", are == remaps || (o->held && are == remaps + 1), true))
+		return false;
+	open_gate(o);
+	if (o->copy && (!is("read of a copy", dmt_io_wait(o->copy), 0) ||
+			!is("a copy", dmt_io_matches(o->copy, DMT_ORIGIN), true)))
+		return false;
+	if (!o->held || o->first < 0)
+		return true;
+	if (!is("ack", dmt_sync_done(o->first, o->req[WRITE_REQ].id), 0) ||
+	    !is("write", dmt_io_wait(o->write), 0))
+		return false;
+	dmt_io_free(o->write);
+	o->write = NULL;
+	return true;
 }
 
 /* Whatever has not ended yet does so now. */
 static bool order_end(struct order *o)
 {
-	uint64_t remaps = (o->pushed ? 1 : 0) + (o->answered ? 1 : 0);
+	struct dmt_io *const ios[] = { o->io, o->copy };
 	bool ok = true;
+	unsigned int i;
 
 	if (o->live)
-		ok = is("remaps", (long)dmt_counter(NAME, DMT_REMAPS),
-			(long)remaps) && do_gone(o);
+		ok = all_is_well(o) && do_gone(o);
 	if (o->first >= 0)
 		close(o->first);
 	if (o->second >= 0)
 		close(o->second);
-	dmt_io_free(o->io);
+	for (i = 0; i < 2; i++)
+		if (ios[i])
+			dmt_io_free(ios[i]);
+	if (o->write)
+		dmt_io_free(o->write);
 	if (!o->loaded && dmt_module_insert())
 		errx(1, "cannot insert the module");
 	return ok;
 }
 
-static bool order_run(const struct dmt_disk *disk, int fd,
-		      const enum step *order, unsigned int nr)
+static bool order_run(struct order *o, const enum step *order, unsigned int nr)
 {
 	unsigned int i, at = nr;
-	struct order o;
-	bool ok = true;
+	bool ok = true, writes = false;
 
-	order_begin(&o, disk, fd);
+	for (i = 0; i < nr; i++)
+		writes |= order[i] == HOLD;
+	order_begin(o, writes);
 	for (i = 0; ok && i < nr; i++) {
 		at = i;
-		ok = steps[order[i]](&o);
+		ok = steps[order[i]](o);
 	}
 	if (ok) {
-		ok = order_end(&o);
+		ok = order_end(o);
 		at = nr;
 	}
 	if (ok)
@@ -380,6 +548,8 @@ static void shuffle(enum step *order, unsigned int nr)
 FIXTURE(orders)
 {
 	struct dmt_disk disk;
+	struct dmt_disk source;
+	struct dmt_gate gate;
 	int fd;
 };
 
@@ -408,17 +578,33 @@ FIXTURE_VARIANT_ADD(orders, module) {
 FIXTURE_VARIANT_ADD(orders, nodes) {
 	.nr = 4, .first = { KILL, GONE, REOPEN, RMMOD }
 };
+FIXTURE_VARIANT_ADD(orders, held_io) {
+	.nr = 4, .first = { KILL, GONE, LATE, HOLD }
+};
+FIXTURE_VARIANT_ADD(orders, held_io_and_sleepers) {
+	.nr = 4, .first = { KILL, READ, CLOSE, HOLD }
+};
+FIXTURE_VARIANT_ADD(orders, copies) {
+	.nr = 4, .first = { GONE, CLOSE, RMMOD, COPYING }
+};
+FIXTURE_VARIANT_ADD(orders, copies_and_held_io) {
+	.nr = 4, .first = { KILL, GONE, HOLD, COPYING }
+};
 /* All orders would take hours: as many as there is time for. */
 FIXTURE_VARIANT_ADD(orders, everything) {
 	.nr = NR_STEPS, .seconds = 10,
-	.first = { KILL, GONE, LATE, HALF, READ, POLL, CLOSE, REOPEN, RMMOD }
+	.first = { KILL, GONE, LATE, HALF, READ, POLL, CLOSE, REOPEN, RMMOD,
+		   HOLD, COPYING }
 };
 
 FIXTURE_SETUP(orders)
 {
 	ASSERT_TRUE(dmt_keys_are_gone());
 	dmt_disk_open(&self->disk, DMT_BLOCKS * DMT_BLOCK, 0);
-	if (dmt_dm_create(NAME) || !become("error", ""))
+	dmt_disk_open(&self->source, DMT_BLOCKS * DMT_BLOCK, 0);
+	dmt_disk_fill(&self->source, COPIED, DMT_ORIGIN);
+	dmt_gate_make(&self->gate, NAME "-source", &self->source);
+	if (dmt_dm_create(NAME) || !become("error", "", NULL))
 		errx(1, "cannot make the device");
 	self->fd = dmt_dm_open(NAME, O_RDWR | O_DIRECT);
 	if (self->fd < 0)
@@ -427,10 +613,13 @@ FIXTURE_SETUP(orders)
 
 FIXTURE_TEARDOWN(orders)
 {
+	dmt_gate_mend(&self->gate);
 	if (self->fd >= 0)
 		close(self->fd);
 	if (dmt_dm_remove(NAME))
 		warnx("cannot remove the device");
+	dmt_gate_remove(&self->gate);
+	dmt_disk_close(&self->source);
 	dmt_disk_close(&self->disk);
 	if (dmt_module_refs() < 0) {
 		EXPECT_EQ(0, dmt_module_insert());
@@ -440,9 +629,10 @@ FIXTURE_TEARDOWN(orders)
 
 TEST_F_TIMEOUT(orders, each_step_gives_what_it_must, 150)
 {
-	time_t until = time(NULL) + variant->seconds;
+	time_t until = time(NULL) + variant->seconds * dmt_scale();
 	enum step order[NR_STEPS];
 	unsigned int nr = 0;
+	struct order o;
 	bool more;
 
 	memcpy(order, variant->first, sizeof(order));
@@ -451,8 +641,10 @@ TEST_F_TIMEOUT(orders, each_step_gives_what_it_must, 150)
 	do {
 		if (variant->seconds)
 			shuffle(order, variant->nr);
-		ASSERT_TRUE(order_run(&self->disk, self->fd, order,
-				      variant->nr));
+		o = (struct order){ .disk = &self->disk, .fd = self->fd,
+				    .source = &self->source,
+				    .gate = &self->gate };
+		ASSERT_TRUE(order_run(&o, order, variant->nr));
 		nr++;
 		more = variant->seconds ? time(NULL) < until :
 					  next_order(order, variant->nr);
@@ -460,4 +652,4 @@ TEST_F_TIMEOUT(orders, each_step_gives_what_it_must, 150)
 	ksft_print_msg("%u orders\n", nr);
 }
 
-TEST_HARNESS_MAIN
+DMT_SCALED_MAIN

@@ -38,7 +38,7 @@ TEST_F(gated, flush_waits_for_io_that_waits_for_a_daemon)
 	EXPECT_EQ(-EIO, dmt_io_result(unread));
 	EXPECT_EQ(0, dmt_call_result(&call));
 	late = dmt_begin_read(t, 1);
-	dmt_grace_period();
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(late));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
 	EXPECT_EQ(0, dmt_io_result(late));
@@ -61,6 +61,7 @@ TEST_F(gated, flush_waits_for_copies_and_for_acks)
 	dmt_gate_open(&self->g.store);
 	ASSERT_TRUE(held(t, id));
 	ASSERT_TRUE(dmt_call_waits(&call));
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(io));
@@ -125,6 +126,7 @@ TEST_F(gated, noflush_takes_requests_back_and_they_come_again)
 	ASSERT_NE(0, id);
 	unread = dmt_begin_write(t, 2, 3);
 	ASSERT_EQ(0, dmt_suspend(t, true));
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(sent));
 	EXPECT_FALSE(dmt_io_done(unread));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
@@ -165,7 +167,7 @@ TEST_F(gated, answer_that_comes_during_the_suspension_is_used_after_it)
 	ASSERT_EQ(0, dmt_suspend(t, true));
 	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
 	ASSERT_EQ(0, dmt_fail(t->ctl, other));
-	dmt_grace_period();
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(mapped));
 	EXPECT_FALSE(dmt_io_done(failed));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
@@ -224,7 +226,7 @@ TEST_F(gated, noflush_waits_for_copies_but_not_for_who_waits_for_them)
 	dmt_gate_open(&self->g.store);
 	EXPECT_EQ(0, dmt_call_result(&call));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_COPIES));
-	dmt_grace_period();
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, DMT_NO_PART));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
@@ -248,9 +250,11 @@ TEST_F(gated, noflush_while_a_write_stands_in_for_the_copy)
 	ASSERT_TRUE(dmt_call_waits(&call));
 	dmt_gate_open(&self->g.store);
 	EXPECT_EQ(0, dmt_call_result(&call));
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
 	ASSERT_TRUE(held(t, id));
+	EXPECT_TRUE(dmt_settled(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(io));
@@ -268,6 +272,7 @@ TEST_F(gated, noflush_takes_io_that_is_held_for_sync_back)
 	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
 	ASSERT_TRUE(held(t, id));
 	ASSERT_EQ(0, dmt_suspend(t, true));
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
 	/* Held again; that it has come twice is nothing to its daemon. */
@@ -290,7 +295,7 @@ TEST_F(gated, ack_that_comes_during_the_suspension_counts)
 	ASSERT_TRUE(held(t, id));
 	ASSERT_EQ(0, dmt_suspend(t, true));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
-	dmt_grace_period();
+	EXPECT_TRUE(dmt_settled_within(t));
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
 	EXPECT_EQ(0, dmt_io_result(io));

@@ -84,6 +84,7 @@ TEST_F(pair, request_outlives_the_suspension_of_who_asked_first)
 	EXPECT_EQ(0, dmt_io_wait(second));
 	EXPECT_TRUE(dmt_io_matches(second, DMT_ORIGIN));
 	dmt_io_free(second);
+	EXPECT_TRUE(dmt_settled_within(a));
 	EXPECT_FALSE(dmt_io_done(first));
 	ASSERT_EQ(0, dmt_dm_resume(a->name));
 	EXPECT_EQ(0, dmt_io_wait(first));
@@ -104,6 +105,7 @@ TEST_F(pair, request_outlives_the_suspension_of_who_joined_it)
 	ASSERT_EQ(0, dmt_suspend(b, true));
 	ASSERT_EQ(0, dmt_map(a->ctl, id, &map));
 	EXPECT_EQ(0, dmt_io_result(first));
+	EXPECT_TRUE(dmt_settled_within(a));
 	EXPECT_FALSE(dmt_io_done(second));
 	ASSERT_EQ(0, dmt_dm_resume(b->name));
 	EXPECT_EQ(0, dmt_io_result(second));
@@ -190,6 +192,7 @@ TEST_F(pair, copy_serves_who_is_not_suspended)
 	EXPECT_EQ(0, dmt_io_wait(second));
 	EXPECT_TRUE(dmt_io_matches(second, DMT_ORIGIN));
 	dmt_io_free(second);
+	EXPECT_TRUE(dmt_settled_within(a));
 	EXPECT_FALSE(dmt_io_done(first));
 	ASSERT_EQ(0, dmt_dm_resume(a->name));
 	EXPECT_EQ(0, dmt_io_wait(first));
@@ -210,9 +213,11 @@ TEST_F(pair, ack_releases_who_is_not_suspended)
 	ASSERT_EQ(0, dmt_map(a->ctl, id, &map));
 	ASSERT_TRUE(dmt_expect_status(a->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
 	ASSERT_EQ(0, dmt_suspend(a, true));
+	EXPECT_TRUE(dmt_settled_within(a));
 	EXPECT_FALSE(dmt_io_done(second));
 	ASSERT_EQ(0, dmt_sync_done(a->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(second));
+	EXPECT_TRUE(dmt_settled_within(a));
 	EXPECT_FALSE(dmt_io_done(first));
 	ASSERT_EQ(0, dmt_dm_resume(a->name));
 	EXPECT_EQ(0, dmt_io_result(first));

@@ -361,6 +361,36 @@ bool dmt_settled(const struct dmt *t)
 	return dmt_silent(t->ctl);
 }
 
+/**
+ * dmt_settled_within() - likewise, of a device that is suspended
+ * @t: its daemon has nothing to read, DMT_SCRATCH is not mapped, and no device is shut
+ *
+ * No I/O gets through it, but an invalidation does: the worker tells of it when all
+ * flights of before are over.
+ *
+ * Return: false where the daemon was told anything but that.
+ */
+bool dmt_settled_within(const struct dmt *t)
+{
+	struct dmt_map map = dmt_plain(&t->origin, DMT_SCRATCH, DMT_SCRATCH,
+				       DMU_FLAG_RD);
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		dmt_grace_period();
+		if (!dmt_silent(t->ctl)) {
+			warnx("the daemon has been told something");
+			return false;
+		}
+		if (dmt_map(t->ctl, 0, &map) ||
+		    dmt_invalidate(t->ctl, DMT_SCRATCH, DMT_SCRATCH) ||
+		    !dmt_expect_status(t->ctl, DMT_SCRATCH,
+				       DM_USERSPACE_INVAL_COMPLETE))
+			return false;
+	}
+	return dmt_silent(t->ctl);
+}
+
 /* --- a mapped device with gates ------------------------------------------------------ */
 
 /* The table line's arguments. */

@@ -56,6 +56,7 @@ void dmt_place_fill(const struct dmt_disk *disk, uint64_t place,
 
 bool dmt_counts(const char *name, enum dmt_counter which, uint64_t value);
 bool dmt_settled(const struct dmt *t);
+bool dmt_settled_within(const struct dmt *t);
 void dmt_grace_period(void);
 
 #define DMT_SCRATCH	(DMT_BLOCKS - 1) /* block that dmt_settled() asks for */

@@ -290,7 +290,7 @@ static void trip_read(struct dmt_rider *rider, struct trip *trip)
 		note_failure(traffic, trip, "reading");
 		return;
 	}
-	for (i = 0; i < trip->nr; i++) {
+	for (i = 0; i < trip->nr && !traffic->careless; i++) {
 		const char *buf = (char *)trip->buf + i * DMT_UNIT;
 
 		to = atomic_load(&unit[i].begun);
@@ -448,23 +448,24 @@ bool dmt_traffic_has(struct dmt_traffic *traffic, const void *buf, uint32_t unit
 	return true;
 }
 
+#define READ_AT_ONCE 64u /* units */
+
 /* Read all of it once. Nothing is being written. */
 bool dmt_traffic_read(struct dmt_traffic *traffic)
 {
-	const uint32_t units = DMT_BLOCK / DMT_UNIT;
 	uint32_t unit, nr;
 	bool ok = true;
 	void *buf;
 
-	if (posix_memalign(&buf, 4096, DMT_BLOCK))
+	if (posix_memalign(&buf, 4096, READ_AT_ONCE * DMT_UNIT))
 		errx(1, "no memory");
 	for (unit = 0; unit < traffic->nr_units && ok; unit += nr) {
 		nr = traffic->nr_units - unit;
-		nr = nr < units ? nr : units;
+		nr = nr < READ_AT_ONCE ? nr : READ_AT_ONCE;
 		ok = pread(traffic->fd, buf, nr * DMT_UNIT,
 			   (off_t)unit * DMT_UNIT) == (ssize_t)nr * DMT_UNIT;
 		if (!ok)
-			warn("reading unit %u", unit);
+			warn("reading units from %u on", unit);
 		ok = ok && dmt_traffic_has(traffic, buf, unit, nr);
 	}
 	free(buf);

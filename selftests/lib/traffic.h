@@ -69,6 +69,7 @@ struct dmt_rider {
  * @excuse: a number that grows with each reason for an I/O to these units to
  *	fail, or DMT_EXCUSED while there is one; NULL where none may
  * @arg: for @excuse, and for who uses it
+ * @careless: nobody looks at what is read
  * @unit: what is known
  * @rider: the threads
  * @stop: they are to end
@@ -90,6 +91,7 @@ struct dmt_traffic {
 	uint64_t (*excuse)(struct dmt_traffic *traffic, uint32_t first,
 			   uint32_t last);
 	void *arg;
+	bool careless;
 	struct dmt_unit *unit;
 	struct dmt_rider rider[DMT_MAX_THREADS];
 	atomic_bool stop;

@@ -180,6 +180,20 @@ static bool volley_wrong(const struct dmt_volley *v, size_t done, int error)
 	return false;
 }
 
+static ssize_t write_on_tape(struct dmt_writer *w, int peer, const uint8_t *at,
+			     size_t len)
+{
+	size_t room = (size_t)(w->cliff - at);
+	struct dmt_tape_note note = {
+		.what = DMT_TAPE_WRITE, .peer = (uint32_t)peer,
+		.asked = (uint32_t)len, .room = (uint32_t)room,
+		.len = (uint32_t)(len < room ? len : room),
+	};
+
+	dmt_tape_note(&w->tape, &note, at);
+	return write(w->m->peers[peer].fd, at, len);
+}
+
 /* All that is good must be taken, and the rest refused for the right reason. */
 static bool volley_taken(struct dmt_writer *w, const struct dmt_volley *v, int peer)
 {
@@ -193,7 +207,7 @@ static bool volley_taken(struct dmt_writer *w, const struct dmt_volley *v, int p
 		at -= below(w->m, 64);
 	memcpy(at, v->bytes, reach);
 	while (done < v->len) {
-		n = write(w->m->peers[peer].fd, at + done, v->len - done);
+		n = write_on_tape(w, peer, at + done, v->len - done);
 		if (n > 0) {
 			done += n;
 			if (done > v->good ||

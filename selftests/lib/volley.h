@@ -5,6 +5,7 @@
 
 #include "grammar.h"
 #include "model.h"
+#include "tape.h"
 
 #define DMT_ROOM	65536u	/* for a volley, in bytes */
 #define DMT_MAX_VOLLEY	400u	/* messages */
@@ -38,6 +39,7 @@ struct dmt_volley {
 /**
  * struct dmt_writer - writes volleys to a device's control files
  * @m: what is known
+ * @tape: has all that is written
  * @cliff: where memory ends, with DMT_ROOM before it; what is written lies there
  * @sent: messages
  * @taken: of them, that were accepted
@@ -47,6 +49,7 @@ struct dmt_volley {
  */
 struct dmt_writer {
 	struct dmt_model *m;
+	struct dmt_tape tape;
 	uint8_t *cliff;
 	uint64_t sent;
 	uint64_t taken;
