@@ -112,6 +112,22 @@ BAD(invalidate_long, EINVAL, false,
 BAD(status_short, EINVAL, false, add_sized(b, DM_USERSPACE_STATUS, 4));
 BAD(status_long, EINVAL, false, add_sized(b, DM_USERSPACE_STATUS, 12));
 
+static void add_status(struct bad *b, uint32_t status)
+{
+	struct dmu_msg_status s = { .id_of_op = b->r.id_of_req,
+				    .status = status };
+
+	dmt_batch_add(b->batch, DM_USERSPACE_STATUS, s.id_of_op, &s, sizeof(s));
+}
+
+BAD(status_0, EINVAL, false, add_status(b, 0));
+BAD(status_of_an_invalidation, EINVAL, false,
+    add_status(b, DM_USERSPACE_INVAL_COMPLETE));
+BAD(status_of_no_invalidation, EINVAL, false,
+    add_status(b, DM_USERSPACE_INVAL_FAILED));
+BAD(status_104, EINVAL, false, add_status(b, 104));
+BAD(status_huge, EINVAL, false, add_status(b, UINT32_MAX));
+
 BAD(one_byte, EINVAL, true, add_start(b, 1));
 BAD(header_cut, EINVAL, true, add_start(b, 11));
 BAD(payload_missing, EINVAL, true, add_start(b, 12));

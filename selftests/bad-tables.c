@@ -146,6 +146,16 @@ LINE(daemon_timeout_without_value, "@key 4096 @good 1 daemon_timeout",
      "daemon_timeout", 0, EINVAL);
 LINE(request_timeout_no_number, "@key 4096 @good 2 request_timeout soon",
      "request_timeout", 0, EINVAL);
+LINE(daemon_timeout_0, "@key 4096 @good 2 daemon_timeout 0",
+     "daemon_timeout needs a number of seconds from 1 to 86400, not 0", 0,
+     EINVAL);
+LINE(request_timeout_0, "@key 4096 @good 2 request_timeout 0",
+     "request_timeout needs a number of seconds from 1 to 86400, not 0", 0,
+     EINVAL);
+LINE(daemon_timeout_of_more_than_a_day,
+     "@key 4096 @good 2 daemon_timeout 86401", "not 86401", 0, EINVAL);
+LINE(request_timeout_of_more_than_a_day,
+     "@key 4096 @good 2 request_timeout 86401", "not 86401", 0, EINVAL);
 LINE(request_timeout_negative, "@key 4096 @good 2 request_timeout -1",
      "request_timeout", 0, EINVAL);
 

@@ -248,6 +248,130 @@ TEST_F_TIMEOUT(load, each_io_is_a_hit_or_a_miss, 150)
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
 }
 
+/**
+ * struct failures - what ends with an error while disks fail, and who learns of it
+ * @io: under way; of one block each
+ * @failed: I/O that has ended with an error
+ * @copies: that were said to have failed
+ * @lost: reports that found no room
+ */
+struct failures {
+	struct dmt_io *io[16];
+	unsigned int failed;
+	unsigned int copies;
+	unsigned int lost;
+};
+
+static struct dmt_io *some_io(const struct dmt *t)
+{
+	uint64_t block = (uint64_t)random() % DMT_BLOCKS;
+
+	switch (random() % 4) {
+	case 0:
+		return dmt_begin_write(t, block, 3);
+	case 1:
+		return dmt_write_part(t->fd, block, 3);
+	default:
+		return dmt_begin_read(t, block);
+	}
+}
+
+static void take_report(struct failures *f, const struct dmt_msg *msg)
+{
+	f->copies += msg->report.report == DMU_REPORT_COPY_FAILED;
+	f->lost += msg->report.report == DMU_REPORT_LOST;
+}
+
+/* One in eight requests is refused, and now and then a mapping is taken back. */
+static bool answer_somehow(const struct dmt *t, const struct dmt_msg *msg)
+{
+	uint64_t block = msg->request.org_block;
+	bool write = msg->request.flags & DMU_FLAG_WR;
+	struct dmt_map map = write ? dmt_cow(t, block, block, RW) :
+				     dmt_plain(&t->origin, block, block, RO);
+
+	if (random() % 8 == 0)
+		return !dmt_fail(t->ctl, msg->header.id);
+	if (random() % 4 == 0 &&
+	    dmt_invalidate(t->ctl, 1, (uint64_t)random() % DMT_BLOCKS))
+		return false;
+	return !dmt_map(t->ctl, msg->header.id, &map);
+}
+
+/* All that there is to be read. */
+static bool serve_all(const struct dmt *t, struct failures *f)
+{
+	struct dmt_msg msg;
+
+	while (dmt_read_msg(t->ctl, &msg) > 0)
+		if (msg.header.msg_type == DM_USERSPACE_REPORT)
+			take_report(f, &msg);
+		else if (msg.header.msg_type == DM_USERSPACE_MAP_BLOCK_REQ &&
+			 !answer_somehow(t, &msg))
+			return false;
+	return true;
+}
+
+static bool over(struct failures *f)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < 16; i++) {
+		if (f->io[i] && dmt_io_done(f->io[i])) {
+			f->failed += dmt_io_result(f->io[i]) != 0;
+			f->io[i] = NULL;
+		}
+		nr += !f->io[i];
+	}
+	return nr == 16;
+}
+
+/* Whoever fails counts, once: an I/O, wherever that was, and a copy. */
+TEST_F_TIMEOUT(gated, errors_are_those_of_io_and_of_copies, 120)
+{
+	struct dmt *t = &self->g.t;
+	struct failures f = { 0 };
+	struct dmu_msg_extensions want = { DMU_EXT_REPORTS };
+	unsigned int n, often = dmt_often(1600);
+	struct dmt_msg msg;
+
+	ASSERT_LT(0, dmt_write_msg(t->ctl, DM_USERSPACE_EXTENSIONS, 9, &want,
+				   sizeof(want)));
+	ASSERT_TRUE(dmt_expect(t->ctl, DM_USERSPACE_EXTENSIONS, &msg));
+	srandom(5);
+	for (n = 0; n < often; n++) {
+		struct dmt_io **io = &f.io[n % 16];
+
+		if (n % 160 == 40)
+			dmt_gate_break(n / 160 % 2 ? &self->g.origin :
+						     &self->g.store);
+		if (n % 160 == 120)
+			dmt_gate_mend(n / 160 % 2 ? &self->g.origin :
+						    &self->g.store);
+		/* Also where there is room: reports are not to be lost. */
+		for (;;) {
+			ASSERT_TRUE(serve_all(t, &f));
+			over(&f);
+			if (!*io)
+				break;
+			dmt_readable(t->ctl, 1);
+		}
+		*io = some_io(t);
+	}
+	while (!over(&f)) {
+		dmt_readable(t->ctl, 1);
+		ASSERT_TRUE(serve_all(t, &f));
+	}
+	/* A copy that nobody waits for may still be under way. */
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	ASSERT_TRUE(dmt_barrier(t->ctl) && serve_all(t, &f));
+	EXPECT_EQ(f.failed + f.copies, dmt_counter(t->name, DMT_ERRORS));
+	EXPECT_EQ(0, f.lost);
+	EXPECT_LT(often / 16, f.failed);
+	EXPECT_LT(often / 64, f.copies);
+	ksft_print_msg("%u I/Os failed, %u copies\n", f.failed, f.copies);
+}
+
 /* A daemon that counts: each block lives at its own place of the origin. */
 struct counting {
 	int fd;

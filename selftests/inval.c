@@ -188,6 +188,77 @@ TEST_F(flight, of_a_sync_mapping_is_waited_for_until_it_is_held)
 	EXPECT_EQ(0, dmt_io_result(late));
 }
 
+/* --- a copy that the block still owes --------------------------------------------------- */
+
+/**
+ * @g: as in most tests
+ * @gate: what the copy waits for, and may fail at
+ */
+FIXTURE(owed)
+{
+	struct dmt_gated g;
+	struct dmt_gate *gate;
+};
+
+FIXTURE_VARIANT(owed)
+{
+	bool source;
+	bool fails;
+	uint32_t verdict;
+};
+
+FIXTURE_VARIANT_ADD(owed, made) { true, false, DONE };
+FIXTURE_VARIANT_ADD(owed, not_read) { true, true, NOTHING };
+FIXTURE_VARIANT_ADD(owed, not_written) { false, true, NOTHING };
+
+FIXTURE_SETUP(owed)
+{
+	dmt_gated_setup(&self->g);
+	self->gate = variant->source ? &self->g.origin : &self->g.store;
+}
+
+FIXTURE_TEARDOWN(owed)
+{
+	dmt_gated_teardown(&self->g);
+}
+
+/* There was a mapping, but its place does not hold what it should: 102. */
+TEST_F(owed, copy_is_waited_for_and_its_failure_told)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_io *io;
+	uint64_t errors;
+	uint32_t id;
+
+	dmt_gate_shut(self->gate);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	ASSERT_TRUE(dmt_settled(t));
+	errors = dmt_counter(t->name, DMT_ERRORS);
+	if (variant->fails)
+		dmt_gate_break(self->gate);
+	else
+		dmt_gate_open(self->gate);
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, variant->verdict));
+	EXPECT_EQ(errors + variant->fails, dmt_counter(t->name, DMT_ERRORS));
+	EXPECT_EQ(!variant->fails, dmt_place_has(&t->store, 4, 1, DMT_ORIGIN,
+						 DMT_NO_PART));
+	dmt_gate_mend(self->gate);
+	/* That is all: the copy is owed no more, and the next verdict is plain. */
+	io = dmt_begin_read(t, 1);
+	id = dmt_expect_request(t->ctl, 1, RO);
+	ASSERT_NE(0, id);
+	map = dmt_plain(&t->origin, 1, 1, RO);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(io));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 43, 1));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 43, DONE));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
 /* --- what is told, and to whom ----------------------------------------------------------- */
 
 TEST_F(gated, what_is_not_mapped_is_told_at_once)

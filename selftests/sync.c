@@ -18,6 +18,38 @@ static bool held(const struct dmt *t, uint32_t id)
 	return dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE);
 }
 
+/* --- the acknowledgment ---------------------------------------------------------------- */
+
+/* What it is about is in its payload; the header may say anything. */
+TEST_F(gated, ack_is_about_what_its_payload_names)
+{
+	struct dmt *t = &self->g.t;
+	struct dmu_msg_status s = { .status = DM_USERSPACE_SYNC_COMPLETE };
+	struct dmt_io *io[2];
+	uint32_t id[2];
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		io[i] = dmt_write_part(t->fd, i, 2);
+		id[i] = dmt_expect_request(t->ctl, i, RW);
+		ASSERT_NE(0, id[i]);
+		ASSERT_EQ(0, answer(t, id[i], dmt_plain(&t->store, i, i, RW)));
+		ASSERT_TRUE(held(t, id[i]));
+	}
+	s.id_of_op = id[1];
+	ASSERT_EQ(sizeof(struct dmu_msg_header) + sizeof(s),
+		  dmt_write_msg(t->ctl, DM_USERSPACE_STATUS, id[0], &s,
+				sizeof(s)));
+	EXPECT_EQ(0, dmt_io_result(io[1]));
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_FALSE(dmt_io_done(io[0]));
+	s.id_of_op = id[0];
+	ASSERT_LT(0, dmt_write_msg(t->ctl, DM_USERSPACE_STATUS, UINT32_MAX, &s,
+				   sizeof(s)));
+	EXPECT_EQ(0, dmt_io_result(io[0]));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_SYNCS));
+}
+
 /* --- what is held ------------------------------------------------------------------------ */
 
 TEST_F(gated, all_waiting_io_is_held_and_told_once)
