@@ -152,8 +152,10 @@ FIXTURE_SETUP(endings)
 	ASSERT_TRUE(dmt_keys_are_gone());
 	dmt_load_setup(load);
 	dmt_units_fill(load->t.origin.fd, 0, 0, units, 1);
-	for (i = 0; i < OWN; i++)
-		self->seed[i] = self->may_be[i] = DMT_ORIGIN;
+	for (i = 0; i < OWN; i++) {
+		self->seed[i] = DMT_ORIGIN;
+		self->may_be[i] = DMT_ORIGIN;
+	}
 	self->fd = -1;
 	dmt_traffic_make(traffic, load->t.fd, units);
 	dmt_traffic_holds(traffic, 0, units, 1);

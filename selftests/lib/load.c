@@ -324,8 +324,9 @@ static uint32_t some_at_origin(const struct dmt_load *load)
 
 	for (i = 0; i < DMT_LOAD_BLOCKS; i++) {
 		block = (block + 1) % DMT_LOAD_BLOCKS;
-		if (!load->busy[block] && __atomic_load_n(&load->book->place[block],
-				__ATOMIC_ACQUIRE) == DMT_NOWHERE)
+		if (!load->busy[block] &&
+		    __atomic_load_n(&load->book->place[block],
+				    __ATOMIC_ACQUIRE) == DMT_NOWHERE)
 			return block;
 	}
 	errx(1, "all blocks have been copied");
