@@ -67,9 +67,12 @@ TEST_F_TIMEOUT(life, devices_come_and_go_200_times, 150)
 		}
 	}
 	EXPECT_TRUE(dmt_keys_are_gone());
-	/* A space has more than 20 KiB of buckets alone. */
+	/*
+	 * What comes and goes with others is up to 1 KiB for each, and what is less than
+	 * this is found by kmemleak, on the debug kernel.
+	 */
 	if (times == 200)
-		EXPECT_GT(before + 180 * 10, kernel_memory());
+		EXPECT_GT(before + 180 * 3, kernel_memory());
 }
 
 /* A key of its own, in a process of its own: libdevmapper knows no threads. */
