@@ -5,6 +5,7 @@
 #include "lib/gated.h"
 #include "lib/nullb.h"
 #include "lib/sysfs.h"
+#include <dirent.h>
 #include <err.h>
 #include <inttypes.h>
 #include <sched.h>
@@ -165,6 +166,189 @@ TEST_F_TIMEOUT(gib, copy_is_made_whole_and_piece_by_piece, 150)
 #define BATCH	2000u
 #define SECONDS	60 /* within which there are as many as there are then */
 
+/* Push so many mappings, or as many as there is time for. */
+static uint64_t push_many(const struct dmt *t, uint64_t many)
+{
+	static struct dmt_batch batch;
+	time_t until = time(NULL) + dmt_often(SECONDS);
+	uint64_t nr = 0, end;
+
+	while (nr < many && time(NULL) < until) {
+		batch.len = 0;
+		for (end = nr + BATCH; nr < end && nr < many; nr++) {
+			/* No two are part of a run. */
+			struct dmt_map map = dmt_plain(&t->store, nr, nr,
+						       nr % 2 ? RO : RW);
+
+			dmt_batch_map(&batch, 0, &map);
+		}
+		if (dmt_batch_write(t->ctl, &batch) != (ssize_t)batch.len)
+			return 0;
+	}
+	ksft_print_msg("%u mappings\n", (unsigned int)nr);
+	return nr;
+}
+
+/* How often a thread was made to let another one run; 0 where there is none. */
+static long switches_of(const char *pid)
+{
+	char path[64], line[128];
+	long nr = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/status", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "nonvoluntary_ctxt_switches: %ld", &nr);
+	fclose(f);
+	return nr;
+}
+
+static bool is_kworker(const char *pid)
+{
+	char path[64], comm[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(comm, sizeof(comm), f))
+		*comm = '\0';
+	fclose(f);
+	return !strncmp(comm, "kworker/", 8);
+}
+
+static long own_switches(void)
+{
+	return switches_of("thread-self");
+}
+
+/*
+ * How often those that work for the kernel were, beyond what they were when this was
+ * asked before. Some of them have gone meanwhile.
+ */
+static long kworker_switches(void)
+{
+	static long known[1 << 16], nr;
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+
+	if (!dir)
+		err(1, "/proc");
+	while ((entry = readdir(dir))) {
+		long pid = atol(entry->d_name), now;
+
+		if (pid <= 0 || pid >= 1 << 16 || !is_kworker(entry->d_name))
+			continue;
+		now = switches_of(entry->d_name);
+		nr += now - known[pid];
+		known[pid] = now;
+	}
+	closedir(dir);
+	return nr;
+}
+
+/* --- freed while others want the CPU ---------------------------------------------------- */
+
+#define SOME	(1u << 19) /* mappings, for whose end a CPU takes long enough */
+
+/**
+ * struct rush - threads that want a CPU all the time, one on each
+ * @stop: they are to end
+ * @nr: how many
+ * @cpu: of each
+ * @thread: likewise
+ */
+struct rush {
+	bool stop;
+	unsigned int nr;
+	int cpu[CPU_SETSIZE];
+	pthread_t thread[CPU_SETSIZE];
+};
+
+static void stay_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		err(1, "staying on a CPU");
+}
+
+static void *busy(void *arg)
+{
+	struct rush *rush = arg;
+
+	stay_on(rush->cpu[__atomic_fetch_add(&rush->nr, 1, __ATOMIC_ACQ_REL)]);
+	while (!__atomic_load_n(&rush->stop, __ATOMIC_ACQUIRE))
+		;
+	return NULL;
+}
+
+/* Returns when all of them run. */
+static void rush_begin(struct rush *rush, const cpu_set_t *cpus)
+{
+	unsigned int nr = 0;
+	int cpu;
+
+	memset(rush, 0, sizeof(*rush));
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, cpus))
+			rush->cpu[nr++] = cpu;
+	for (; nr--;)
+		if (pthread_create(&rush->thread[nr], NULL, busy, rush))
+			errx(1, "no thread");
+	nr = CPU_COUNT(cpus);
+	while (__atomic_load_n(&rush->nr, __ATOMIC_ACQUIRE) < nr)
+		sched_yield();
+}
+
+static void rush_end(struct rush *rush)
+{
+	__atomic_store_n(&rush->stop, true, __ATOMIC_RELEASE);
+	while (rush->nr)
+		pthread_join(rush->thread[--rush->nr], NULL);
+}
+
+static int drop_idle(struct dmt *t)
+{
+	return dmt_dm_message(t->name, "drop_idle");
+}
+
+static int allow_few(struct dmt *t)
+{
+	return dmt_dm_message(t->name, "max_remaps 1");
+}
+
+/* The device of all mappings goes: nobody names it any more. */
+static int lose_device(struct dmt *t)
+{
+	char params[128];
+
+	snprintf(params, sizeof(params), "%s 512 %u:%u", t->name,
+		 major(t->origin.dev), minor(t->origin.dev));
+	return dmt_dm_load(t->name, 0, MANY, "userspace", params) ?:
+	       dmt_dm_resume(t->name);
+}
+
+/* All of it: what the key had is freed in the background. */
+static int lose_table(struct dmt *t)
+{
+	int r;
+
+	close(t->ctl);
+	close(t->fd);
+	r = dmt_dm_remove(t->name);
+	if (!r && !dmt_keys_are_gone())
+		r = -ETIMEDOUT;
+	mapped_device(t, 512, MANY);
+	return r;
+}
+
 /**
  * @t: MANY blocks of 512 bytes
  * @cpus: on which this ran
@@ -173,6 +357,36 @@ FIXTURE(million)
 {
 	struct dmt t;
 	cpu_set_t cpus;
+};
+
+/**
+ * struct _fixture_variant_million - a way in which mappings end
+ * @end: does it
+ * @switches: of those that do it
+ * @many: mappings there are to be
+ * @left: how many are there after it
+ * @least: switches; without cond_resched() there are hardly any
+ */
+FIXTURE_VARIANT(million)
+{
+	int (*end)(struct dmt *t);
+	long (*switches)(void);
+	unsigned int many;
+	unsigned int left;
+	long least;
+};
+
+FIXTURE_VARIANT_ADD(million, dropped) {
+	drop_idle, own_switches, SOME, 0, 8
+};
+FIXTURE_VARIANT_ADD(million, too_many) {
+	allow_few, own_switches, SOME, 1, 8
+};
+FIXTURE_VARIANT_ADD(million, without_a_device) {
+	lose_device, own_switches, SOME, 0, 14
+};
+FIXTURE_VARIANT_ADD(million, without_a_table) {
+	lose_table, kworker_switches, MANY, 0, 4
 };
 
 FIXTURE_SETUP(million)
@@ -191,99 +405,23 @@ FIXTURE_TEARDOWN(million)
 	dmt_teardown(&self->t);
 }
 
-/* Push as many mappings as there is time for. */
-static uint64_t push_many(const struct dmt *t)
-{
-	static struct dmt_batch batch;
-	time_t until = time(NULL) + dmt_often(SECONDS);
-	uint64_t nr = 0, end;
-
-	while (nr < MANY && time(NULL) < until) {
-		batch.len = 0;
-		for (end = nr + BATCH; nr < end && nr < MANY; nr++) {
-			/* No two are part of a run. */
-			struct dmt_map map = dmt_plain(&t->store, nr, nr,
-						       nr % 2 ? RO : RW);
-
-			dmt_batch_map(&batch, 0, &map);
-		}
-		if (dmt_batch_write(t->ctl, &batch) != (ssize_t)batch.len)
-			return 0;
-	}
-	ksft_print_msg("%u mappings\n", (unsigned int)nr);
-	return nr;
-}
-
-/* How often this thread was made to let another one run. */
-static long switches(void)
-{
-	char line[128];
-	long nr = -1;
-	FILE *f = fopen("/proc/thread-self/status", "re");
-
-	if (!f)
-		err(1, "/proc/thread-self/status");
-	while (fgets(line, sizeof(line), f))
-		sscanf(line, "nonvoluntary_ctxt_switches: %ld", &nr);
-	fclose(f);
-	return nr;
-}
-
-static void *busy(void *arg)
-{
-	bool *stop = arg;
-
-	while (!__atomic_load_n(stop, __ATOMIC_ACQUIRE))
-		;
-	return NULL;
-}
-
-TEST_F_TIMEOUT(million, mappings_are_freed_while_others_run, 150)
+TEST_F_TIMEOUT(million, mappings_end_while_others_run, 150)
 {
 	struct dmt *t = &self->t;
-	uint64_t nr = push_many(t);
-	pthread_t thread;
-	bool stop = false;
-	cpu_set_t one;
-	long before;
+	uint64_t nr = push_many(t, variant->many);
+	struct rush rush;
+	long before, after;
 
 	ASSERT_NE(0, nr);
 	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS));
-	/* Somebody else wants this CPU all the time. */
-	CPU_ZERO(&one);
-	CPU_SET(0, &one);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, busy, &stop));
-	before = switches();
-	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
-	EXPECT_LE(before + 5, switches());
-	ksft_print_msg("%ld switches\n", switches() - before);
-	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
-	pthread_join(thread, NULL);
-	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
-	EXPECT_EQ(nr, dmt_counter(t->name, DMT_EVICTIONS));
-}
-
-/* The kernel's watchdogs look on, with the patience that they have. */
-TEST_F_TIMEOUT(million, mappings_go_with_their_table, 150)
-{
-	struct dmt *t = &self->t;
-	int log = dmt_log_open();
-	uint64_t nr = push_many(t);
-	char said[4096];
-
-	ASSERT_NE(0, nr);
-	EXPECT_EQ(nr, dmt_counter(t->name, DMT_REMAPS));
-	close(t->ctl);
-	close(t->fd);
-	ASSERT_EQ(0, dmt_dm_remove(t->name));
-	/* The last of it is freed in the background. */
-	EXPECT_TRUE(dmt_keys_are_gone());
-	dmt_log_take(log, said, sizeof(said));
-	EXPECT_EQ(NULL, strstr(said, "lockup"));
-	EXPECT_EQ(NULL, strstr(said, "stall"));
-	close(log);
-	mapped_device(t, 512, MANY);
+	rush_begin(&rush, &self->cpus);
+	before = variant->switches();
+	EXPECT_EQ(0, variant->end(t));
+	after = variant->switches();
+	rush_end(&rush);
+	EXPECT_LE(before + variant->least, after);
+	ksft_print_msg("%ld switches\n", after - before);
+	EXPECT_EQ(variant->left, dmt_counter(t->name, DMT_REMAPS));
 }
 
 TEST_HARNESS_MAIN

@@ -65,7 +65,7 @@
 #define CANARY		0xc5
 #define PER_IO		50		/* messages */
 #define ALL_OVER	300		/* s: when all is answered all I/O must end */
-#define SLOWEST		100		/* messages a second; a debug kernel has 500 */
+#define SLOWEST		150		/* messages a second; a debug kernel has 500 */
 
 /**
  * struct fuzz - what it has
