@@ -505,17 +505,22 @@ over_an_overlay()
 # What a loop device costs is halved by it.
 on_a_disk()
 {
-	local status
+	local loop status
 
+	# Not mount -o loop: who keeps it open may not mount it on some kernels.
 	truncate -s 64M disk.img && mkfs.ext4 -q disk.img && mkdir -p disk &&
-		mount -o loop disk.img disk || return
+		loop=$(losetup --find --show disk.img) || return
+	mount "$loop" disk || {
+		losetup -d "$loop"
+		return 1
+	}
 	dmuctl snapshot --origin origin.img --store disk/store.cow \
 		--store-size 32M direct &&
 		losetup -n -O BACK-FILE,DIO | tee /dev/stderr |
 			grep -Eq '/disk/store.cow +1$' &&
 		dmuctl detach direct
 	status=$?
-	umount disk
+	umount disk && losetup -d "$loop"
 	return $status
 }
 
