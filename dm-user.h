@@ -265,9 +265,10 @@ int dmu_request_wait(struct dmu_target *target, struct dmu_bucket *bucket,
 bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks);
 bool dmu_request_waits(struct dmu_bucket *bucket, u64 block);
 void dmu_requests_mark(struct dmu_bucket *bucket, bool asked);
-bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
-		      struct dmu_event *event);
-void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id);
+bool dmu_requests_send(struct dmu_space *space, struct dmu_peer *peer,
+		       struct dmu_event *event);
+void dmu_requests_untell(struct dmu_space *space, struct dmu_peer *peer,
+			 const struct dmu_event *event);
 struct dmu_request *dmu_request_by_id(struct dmu_space *space, u32 id);
 void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
 		     struct bio_list *bios, struct dmu_remap **remap,

@@ -97,8 +97,11 @@ static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 {
 	bool owes = old && old->change; /* bios, or a copy that failed */
 
-	if (old)
+	if (old) {
+		trace_dmu_remap_invalidated(space, m->block, 1,
+					    dmu_remap_id(old));
 		dmu_remap_drop(space, bucket, old, m->block);
+	}
 	if (bio_list_empty(bios) && !owes)
 		return;
 	if (!usable_now(space, bucket, m, len)) {
@@ -120,9 +123,9 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 	bool now;
 
 	if (old)
-		trace_dmu_remap_replaced(space, m);
+		trace_dmu_remap_replaced(space, m, 1);
 	else
-		trace_dmu_remap_installed(space, m);
+		trace_dmu_remap_installed(space, m, 1);
 	/* The old one leaves first: its writes may have to be waited for. */
 	dmu_remap_publish(space, bucket, remap, old);
 	now = usable_now(space, bucket, m, len);
@@ -211,7 +214,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 	struct dmu_remap *old = dmu_remap_find(bucket, m->block);
 	u64 stamp = seq ?: READ_ONCE(space->last_seq);
 
-	trace_dmu_answered(space, m);
+	trace_dmu_answered(space, m, 1);
 	m->named = m->src;
 	m->named_sector = m->src_sector;
 	if (old)
@@ -265,8 +268,8 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 		left = max(left, bucket->left[i][WRITE]);
 	if (!dmu_flight_passed(&space->flight[WRITE], left))
 		return false;
-	trace_dmu_answered(space, m);
-	trace_dmu_remap_installed(space, m);
+	trace_dmu_answered(space, m, 1U << run_bits);
+	trace_dmu_remap_installed(space, m, 1U << run_bits);
 	remap_fill(remap, m, READ_ONCE(space->last_seq), true);
 	remap->run_bits = run_bits;
 	remap->flags |= DMU_READY;
@@ -348,7 +351,7 @@ bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 
 	if (!remap)
 		return false;
-	trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
+	trace_dmu_remap_invalidated(space, block, 1, dmu_remap_id(remap));
 	if (remap->change)
 		dmu_change_invalidate(remap->change);
 	dmu_remap_drop(space, bucket, remap, block);

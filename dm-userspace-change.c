@@ -542,8 +542,11 @@ void dmu_change_forget(struct dmu_change *c)
 	struct dmu_remap *remap = c->remap;
 
 	c->remap = NULL;
-	if (remap)
+	if (remap) {
+		trace_dmu_remap_invalidated(c->space, remap->block, 1,
+					    dmu_remap_id(remap));
 		dmu_remap_drop(c->space, c->bucket, remap, remap->block);
+	}
 	dmu_change_enter(c, DMU_CHANGE_GONE);
 }
 

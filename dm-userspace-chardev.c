@@ -158,23 +158,11 @@ static size_t put_discard(u8 *to, const struct dmu_event *event)
 			   sizeof(payload));
 }
 
-/* How many events from this one on ask for blocks that follow each other? */
-static unsigned int run_of(const struct dmu_event *event, unsigned int nr)
-{
-	unsigned int n = 1;
-
-	while (n < nr && event[n].type == DMU_EVENT_REQUEST &&
-	       event[n].block == event->block + n &&
-	       event[n].id == event->id + n && event[n].write == event->write)
-		n++;
-	return n;
-}
-
-static size_t put_run(u8 *to, const struct dmu_event *event, unsigned int nr)
+static size_t put_run(u8 *to, const struct dmu_event *event)
 {
 	struct dmu_msg_run_request payload = {
 		.block = event->block,
-		.count = nr,
+		.count = event->count,
 		.flags = DMU_FLAG_RD | (event->write ? DMU_FLAG_WR : 0),
 	};
 
@@ -200,6 +188,8 @@ static size_t put_event(u8 *to, const struct dmu_event *event)
 	case DMU_EVENT_REQUEST:
 		break;
 	}
+	if (event->count > 1)
+		return put_run(to, event);
 	request.flags = DMU_FLAG_RD | (event->write ? DMU_FLAG_WR : 0);
 	return put_message(to, DM_USERSPACE_MAP_BLOCK_REQ, event->id, &request,
 			   sizeof(request));
@@ -207,17 +197,11 @@ static size_t put_event(u8 *to, const struct dmu_event *event)
 
 static size_t put_events(struct dmu_file *file, unsigned int nr)
 {
-	const struct dmu_event *event = file->events;
-	bool runs = READ_ONCE(file->peer->wants) & DMU_WANTS_RUNS;
-	unsigned int n;
+	unsigned int i;
 	size_t len = 0;
 
-	for (; nr; nr -= n, event += n) {
-		n = runs && event->type == DMU_EVENT_REQUEST ?
-		    run_of(event, nr) : 1;
-		len += n > 1 ? put_run(file->out + len, event, n) :
-			       put_event(file->out + len, event);
-	}
+	for (i = 0; i < nr; i++)
+		len += put_event(file->out + len, &file->events[i]);
 	return len;
 }
 

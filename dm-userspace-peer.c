@@ -274,8 +274,10 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 	}
 	/* Before requests: see struct dmu_msg_discard. */
 	return dmu_notice_take(peer, event) ||
-	       dmu_request_send(peer->space, peer, event);
+	       dmu_requests_send(peer->space, peer, event);
 }
+
+#define TAKE_AT_ONCE	(1U << DMU_MAX_RUN_BITS) /* then others may have the lock */
 
 /**
  * dmu_peer_take() - what a daemon is to be told
@@ -288,19 +290,24 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
  *
  * Where there is news of held I/O all of it goes along: one commit serves it all.
  *
- * Return: how many there are.
+ * Return: how many there are; none only where there are none.
  */
 unsigned int dmu_peer_take(struct dmu_peer *peer, struct dmu_event *events,
 			   unsigned int max)
 {
 	struct dmu_space *space = peer->space;
 	unsigned int nr = 0;
+	u64 requests = 0;
 
 	spin_lock_irq(&space->lock);
 	if (!list_empty(&peer->news) || news_complete(space))
 		news_let_out(peer);
-	while (nr < max && take_one(peer, &events[nr]))
+	while (nr < max && requests < TAKE_AT_ONCE &&
+	       take_one(peer, &events[nr])) {
+		if (events[nr].type == DMU_EVENT_REQUEST)
+			requests += events[nr].count;
 		nr++;
+	}
 	spin_unlock_irq(&space->lock);
 	return nr;
 }
@@ -343,7 +350,7 @@ void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
 	dmu_notices_untake(peer);
 	while (nr--)
 		if (events[nr].type == DMU_EVENT_REQUEST)
-			dmu_request_unsend(space, peer, events[nr].id);
+			dmu_requests_untell(space, peer, &events[nr]);
 	spin_unlock_irq(&space->lock);
 	dmu_space_wake(space);
 }

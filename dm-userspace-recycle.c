@@ -6,6 +6,14 @@
 #include "dm-userspace-chains.h"
 #include "dm-userspace-trace.h"
 
+static void forget_whole(struct dmu_space *space, struct dmu_bucket *bucket,
+			 struct dmu_remap *remap)
+{
+	trace_dmu_remap_invalidated(space, remap->block, 1U << remap->run_bits,
+				    dmu_remap_id(remap));
+	dmu_remap_leave(space, bucket, remap);
+}
+
 static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 			 dev_t dev)
 {
@@ -20,7 +28,7 @@ static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 	for (i = 0; i < 1U << dmu_chain_bits(chains); i++)
 		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(chains)[i], node)
 			if (remap->dev == dev && remap->flags & DMU_READY)
-				dmu_remap_leave(space, bucket, remap);
+				forget_whole(space, bucket, remap);
 	spin_unlock_irq(&bucket->lock);
 }
 
@@ -67,8 +75,7 @@ static void forget_part(struct dmu_space *space, struct dmu_bucket *bucket,
 	u64 end = remap->block + (1ULL << remap->run_bits) - 1;
 
 	if (block == remap->block && end <= last && !remap->change) {
-		trace_dmu_remap_invalidated(space, block, dmu_remap_id(remap));
-		dmu_remap_leave(space, bucket, remap);
+		forget_whole(space, bucket, remap);
 		return;
 	}
 	for (; block <= min(last, end); block++)
@@ -132,6 +139,7 @@ static unsigned long recycle_bucket(struct dmu_space *space,
 				continue;
 			bucket->recycled = max(bucket->recycled, remap->stamp);
 			trace_dmu_remap_evicted(space, remap->block,
+						1U << remap->run_bits,
 						dmu_remap_id(remap));
 			blocks += 1UL << remap->run_bits;
 			dmu_remap_leave(space, bucket, remap);

@@ -468,40 +468,57 @@ void dmu_requests_fund(struct dmu_space *space)
 
 /* --- a daemon's end, and a table's ------------------------------------------ */
 
+static struct dmu_request *first_unread(struct dmu_space *space)
+{
+	return list_first_entry_or_null(&space->unread, struct dmu_request,
+					queue);
+}
+
+/* Is it for the block behind those that a daemon is being told of? */
+static bool goes_on(const struct dmu_event *event,
+		    const struct dmu_request *request)
+{
+	return request->block == event->block + event->count &&
+	       request->id.id == event->id + event->count &&
+	       request->write == event->write;
+}
+
 /**
- * dmu_request_send() - hand the oldest unread request to a daemon
+ * dmu_requests_send() - hand the oldest unread requests to a daemon
  * @space: of the key, locked
- * @peer: who reads
+ * @peer: who reads; where it knows runs it gets all that follow each other, but no
+ *	more than a remap can cover
  * @event: gets what it is told
  *
  * Return: false where there is none.
  */
-bool dmu_request_send(struct dmu_space *space, struct dmu_peer *peer,
-		      struct dmu_event *event)
+bool dmu_requests_send(struct dmu_space *space, struct dmu_peer *peer,
+		       struct dmu_event *event)
 {
-	struct dmu_request *request;
+	u64 max = peer->wants & DMU_WANTS_RUNS ? 1U << DMU_MAX_RUN_BITS : 1;
+	struct dmu_request *request = first_unread(space);
 
-	request = list_first_entry_or_null(&space->unread, struct dmu_request,
-					   queue);
 	if (!request)
 		return false;
-	request_leave(space, request);
-	request_enter(space, request, DMU_REQUEST_SENT, peer);
-	event->type = DMU_EVENT_REQUEST;
-	event->id = request->id.id;
-	event->block = request->block;
-	event->write = request->write;
-	trace_dmu_request_sent(space, event->block, event->id, event->write);
+	*event = (struct dmu_event){
+		.type = DMU_EVENT_REQUEST,
+		.id = request->id.id,
+		.block = request->block,
+		.write = request->write,
+	};
+	do {
+		request_leave(space, request);
+		request_enter(space, request, DMU_REQUEST_SENT, peer);
+		trace_dmu_request_sent(space, request->block, request->id.id,
+				       request->write);
+		event->count++;
+		request = first_unread(space);
+	} while (request && event->count < max && goes_on(event, request));
 	return true;
 }
 
-/**
- * dmu_request_unsend() - a daemon did not get what it was to read
- * @space: of the key, locked
- * @peer: who would have read it
- * @id: of the request; may be outstanding no longer
- */
-void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id)
+static void request_unsend(struct dmu_space *space, struct dmu_peer *peer,
+			   u32 id)
 {
 	struct dmu_request *request = dmu_request_by_id(space, id);
 
@@ -510,6 +527,22 @@ void dmu_request_unsend(struct dmu_space *space, struct dmu_peer *peer, u32 id)
 		return;
 	request_leave(space, request);
 	request_enter(space, request, DMU_REQUEST_UNREAD, NULL);
+}
+
+/**
+ * dmu_requests_untell() - a daemon did not get what it was to read
+ * @space: of the key, locked
+ * @peer: who would have read it
+ * @event: of dmu_requests_send(); some may be outstanding no longer
+ */
+void dmu_requests_untell(struct dmu_space *space, struct dmu_peer *peer,
+			 const struct dmu_event *event)
+{
+	u64 i;
+
+	/* Youngest first, so that each finds its place at the head at once. */
+	for (i = event->count; i; i--)
+		request_unsend(space, peer, event->id + i - 1);
 }
 
 /**

@@ -127,7 +127,7 @@ static bool keep_part(struct dmu_space *space, struct dmu_bucket *bucket,
 	if (!part) {
 		bucket->recycled = max(bucket->recycled, run->stamp);
 		this_cpu_add(space->counters->evictions, 1UL << bits);
-		trace_dmu_remap_evicted(space, block, 0);
+		trace_dmu_remap_evicted(space, block, 1U << bits, 0);
 		return false;
 	}
 	dmu_remap_hash(space, bucket, part);

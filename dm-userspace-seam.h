@@ -75,8 +75,10 @@ enum dmu_report_type {
  * struct dmu_event - what a daemon is to be told
  * @type: which
  * @id: of the request, the SYNC mapping, or the daemon's invalidation
- * @block: REQUEST, REPORT: the block; DISCARD: the first one
- * @count: DISCARD: how many blocks; REPORT of DMU_LOST: how many reports
+ * @block: REPORT: the block; REQUEST, DISCARD: the first one
+ * @count: DISCARD: how many blocks; REQUEST: likewise, and each has a request of its
+ *	own, with an id that is by one more than that of the block before; REPORT of
+ *	DMU_LOST: how many reports
  * @report: REPORT: what has failed
  * @error: REPORT: a negative errno, or 0
  * @write: REQUEST: it is to be written

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Tracepoints: what becomes of a block, from the request to the end of its
- * remap. Each names the key, the block, and the id by which a daemon knows it
- * (0 where it does not).
+ * remap. Each names the key, the block, the id by which a daemon knows it (0 where
+ * it does not), and how many blocks in a row it is true of, where that may be many.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM dm_userspace
@@ -36,12 +36,6 @@ DEFINE_EVENT(dmu_block, dmu_request_redelivered,
 	TP_ARGS(space, block, id));
 /* A request ends without an answer: failed, timed out, or handed back. */
 DEFINE_EVENT(dmu_block, dmu_request_ended,
-	TP_PROTO(const struct dmu_space *space, u64 block, u32 id),
-	TP_ARGS(space, block, id));
-DEFINE_EVENT(dmu_block, dmu_remap_evicted,
-	TP_PROTO(const struct dmu_space *space, u64 block, u32 id),
-	TP_ARGS(space, block, id));
-DEFINE_EVENT(dmu_block, dmu_remap_invalidated,
 	TP_PROTO(const struct dmu_space *space, u64 block, u32 id),
 	TP_ARGS(space, block, id));
 DEFINE_EVENT(dmu_block, dmu_copy_begin,
@@ -82,6 +76,36 @@ DEFINE_EVENT(dmu_request, dmu_request_sent,
 	TP_PROTO(const struct dmu_space *space, u64 block, u32 id, bool write),
 	TP_ARGS(space, block, id, write));
 
+/* Several blocks where they are in a row, and go at once. */
+DECLARE_EVENT_CLASS(dmu_remap,
+	TP_PROTO(const struct dmu_space *space, u64 block, unsigned int blocks,
+		 u32 id),
+	TP_ARGS(space, block, blocks, id),
+	TP_STRUCT__entry(
+		__string(key, space->key)
+		__field(u64, block)
+		__field(unsigned int, blocks)
+		__field(u32, id)
+	),
+	TP_fast_assign(
+		dmu_assign_str(key, space->key);
+		__entry->block = block;
+		__entry->blocks = blocks;
+		__entry->id = id;
+	),
+	TP_printk("key=%s block=%llu id=%u blocks=%u", __get_str(key),
+		  __entry->block, __entry->id, __entry->blocks)
+);
+
+DEFINE_EVENT(dmu_remap, dmu_remap_evicted,
+	TP_PROTO(const struct dmu_space *space, u64 block, unsigned int blocks,
+		 u32 id),
+	TP_ARGS(space, block, blocks, id));
+DEFINE_EVENT(dmu_remap, dmu_remap_invalidated,
+	TP_PROTO(const struct dmu_space *space, u64 block, unsigned int blocks,
+		 u32 id),
+	TP_ARGS(space, block, blocks, id));
+
 TRACE_EVENT(dmu_copy_end,
 	TP_PROTO(const struct dmu_space *space, u64 block, u32 id, bool ok),
 	TP_ARGS(space, block, id, ok),
@@ -103,8 +127,9 @@ TRACE_EVENT(dmu_copy_end,
 );
 
 DECLARE_EVENT_CLASS(dmu_mapping,
-	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m),
-	TP_ARGS(space, m),
+	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m,
+		 unsigned int blocks),
+	TP_ARGS(space, m, blocks),
 	TP_STRUCT__entry(
 		__string(key, space->key)
 		__field(u64, block)
@@ -112,6 +137,7 @@ DECLARE_EVENT_CLASS(dmu_mapping,
 		__field(dev_t, dst)
 		__field(sector_t, sector)
 		__field(u16, flags)
+		__field(unsigned int, blocks)
 	),
 	TP_fast_assign(
 		dmu_assign_str(key, space->key);
@@ -120,8 +146,9 @@ DECLARE_EVENT_CLASS(dmu_mapping,
 		__entry->dst = m->dst;
 		__entry->sector = m->dst_sector;
 		__entry->flags = m->flags;
+		__entry->blocks = blocks;
 	),
-	TP_printk("key=%s block=%llu id=%u dst=%u:%u sector=%llu flags=%s",
+	TP_printk("key=%s block=%llu id=%u dst=%u:%u sector=%llu flags=%s blocks=%u",
 		  __get_str(key), __entry->block, __entry->id,
 		  MAJOR(__entry->dst), MINOR(__entry->dst),
 		  (u64)__entry->sector,
@@ -129,20 +156,23 @@ DECLARE_EVENT_CLASS(dmu_mapping,
 				{ DMU_RD, "rd" }, { DMU_WR, "wr" },
 				{ DMU_COPY, "copy" },
 				{ DMU_TEMPORARY, "temporary" },
-				{ DMU_SYNC, "sync" }))
+				{ DMU_SYNC, "sync" }), __entry->blocks)
 );
 
 /* A daemon's answer, to a request or to none, is applied. */
 DEFINE_EVENT(dmu_mapping, dmu_answered,
-	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m),
-	TP_ARGS(space, m));
+	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m,
+		 unsigned int blocks),
+	TP_ARGS(space, m, blocks));
 DEFINE_EVENT(dmu_mapping, dmu_remap_installed,
-	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m),
-	TP_ARGS(space, m));
+	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m,
+		 unsigned int blocks),
+	TP_ARGS(space, m, blocks));
 /* The same, in place of another one. */
 DEFINE_EVENT(dmu_mapping, dmu_remap_replaced,
-	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m),
-	TP_ARGS(space, m));
+	TP_PROTO(const struct dmu_space *space, const struct dmu_mapping *m,
+		 unsigned int blocks),
+	TP_ARGS(space, m, blocks));
 
 #endif /* DM_USERSPACE_TRACE_H */
 

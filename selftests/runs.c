@@ -245,6 +245,69 @@ TEST_F(runs, one_message_maps_thousands)
 	EXPECT_EQ(BLOCKS / RUN, drop_all(self));
 }
 
+#define MEBIBYTE	((1u << 20) / DMT_BLOCK)
+
+/* Write so many mebibytes, one by one, to blocks that nobody knows. */
+static void write_mebibytes(const struct dmt *t, struct dmt_io *io[],
+			    unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		io[i] = dmt_io_now(t->fd, DMT_WRITE, (uint64_t)i << 20, 1 << 20,
+				   5);
+}
+
+TEST_F(runs, a_mebibyte_is_one_request_and_one_answer)
+{
+	struct dmt *t = &self->t;
+	struct dmt_inbox in = { .fd = t->ctl };
+	struct dmt_io *io;
+	uint32_t id;
+
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	write_mebibytes(t, &io, 1);
+	id = dmt_inbox_run(&in, 0, MEBIBYTE, RW);
+	ASSERT_NE(0, id);
+	EXPECT_TRUE(dmt_inbox_empty(&in));
+	EXPECT_EQ(MEBIBYTE, dmt_counter(t->name, DMT_SENT));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, id, dmt_run(0, MEBIBYTE, &t->store, 9,
+						     RW)));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(MEBIBYTE, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_TRUE(reads(t, 0, 9, MEBIBYTE));
+	EXPECT_TRUE(all_hits(t, MEBIBYTE));
+}
+
+/* Nor are they read by more than one daemon, or lost where one dies. */
+TEST_F(runs, requests_are_as_long_as_remaps_at_most)
+{
+	struct dmt *t = &self->t;
+	struct dmt_inbox in = { .fd = t->ctl };
+	struct dmt_io *io[3];
+	unsigned int i;
+	uint32_t id;
+
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	write_mebibytes(t, io, 3);
+	id = dmt_inbox_run(&in, 0, RUN, RW);
+	ASSERT_NE(0, id);
+	EXPECT_EQ(id + RUN, dmt_inbox_run(&in, RUN, 3 * MEBIBYTE - RUN, RW));
+	EXPECT_TRUE(dmt_inbox_empty(&in));
+	close(t->ctl);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	in = (struct dmt_inbox){ .fd = t->ctl };
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	EXPECT_EQ(id, dmt_inbox_run(&in, 0, RUN, RW));
+	EXPECT_EQ(id + RUN, dmt_inbox_run(&in, RUN, 3 * MEBIBYTE - RUN, RW));
+	EXPECT_TRUE(dmt_inbox_empty(&in));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, id, dmt_run(0, 3 * MEBIBYTE, &t->store,
+						     0, RW)));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, dmt_io_result(io[i]));
+	EXPECT_TRUE(reads(t, 0, 0, 3 * MEBIBYTE));
+}
+
 TEST_F(runs, zeroes_follow_each_other)
 {
 	struct dmt *t = &self->t;

@@ -2,6 +2,7 @@
 /* Tracepoints: each fires when it should, with the key, the block and the id. */
 #define _GNU_SOURCE
 #include "lib/gated.h"
+#include "lib/run.h"
 #include <dirent.h>
 #include <err.h>
 #include <stdarg.h>
@@ -126,7 +127,7 @@ static const char *said_of(const struct dmt_map *map, uint32_t id,
 	static char text[256];
 
 	snprintf(text, sizeof(text),
-		 "block=%llu id=%u dst=%u:%u sector=%lld flags=%s",
+		 "block=%llu id=%u dst=%u:%u sector=%lld flags=%s blocks=1",
 		 (unsigned long long)map->block, id, major(map->dst->dev),
 		 minor(map->dst->dev),
 		 (long long)map->to * DMT_SECTORS + map->offset, flags);
@@ -238,7 +239,8 @@ TEST_F(traced, remap_that_is_pushed_replaced_invalidated_and_evicted)
 			    said_of(&map, id, "rd|wr")));
 	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 5));
 	ASSERT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_COMPLETE));
-	EXPECT_EQ(1, traced(self, "remap_invalidated", "block=5 id=%u", id));
+	EXPECT_EQ(1, traced(self, "remap_invalidated", "block=5 id=%u blocks=1",
+			    id));
 
 	/* Under the id that it was answered with; 0 where it was pushed. */
 	io = dmt_begin_read(t, 5);
@@ -249,13 +251,89 @@ TEST_F(traced, remap_that_is_pushed_replaced_invalidated_and_evicted)
 	map = dmt_plain(&t->origin, 6, 6, RO);
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
 	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
-	EXPECT_EQ(1, traced(self, "remap_evicted", "block=5 id=%u", id));
-	EXPECT_EQ(1, traced(self, "remap_evicted", "block=6 id=0"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=5 id=%u blocks=1", id));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=6 id=0 blocks=1"));
 	/* What was not there was not invalidated. */
 	clear(self);
 	ASSERT_EQ(0, dmt_invalidate(t->ctl, 43, 5));
 	ASSERT_TRUE(dmt_expect_status(t->ctl, 43, DM_USERSPACE_INVAL_FAILED));
 	EXPECT_EQ(0, traced_all(self));
+}
+
+/* Block @block and those after it are at the same place of the store. */
+static const char *said_of_run(const struct dmt *t, uint64_t block,
+			       unsigned int blocks)
+{
+	static char text[256];
+
+	snprintf(text, sizeof(text),
+		 "block=%llu id=0 dst=%u:%u sector=%llu flags=rd|wr blocks=%u",
+		 (unsigned long long)block, major(t->store.dev),
+		 minor(t->store.dev), (unsigned long long)block * DMT_SECTORS,
+		 blocks);
+	return text;
+}
+
+TEST_F(traced, how_many_blocks_come_and_go_at_once)
+{
+	struct dmt *t = &self->g.t;
+
+	NEEDS_TRACEFS();
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run(8, 17, &t->store, 8, RW)));
+	EXPECT_EQ(1, traced(self, "answered", "%s", said_of_run(t, 8, 8)));
+	EXPECT_EQ(1, traced(self, "remap_installed", "%s",
+			    said_of_run(t, 8, 8)));
+	EXPECT_EQ(1, traced(self, "remap_installed", "%s",
+			    said_of_run(t, 16, 8)));
+	EXPECT_EQ(1, traced(self, "remap_installed", "%s",
+			    said_of_run(t, 24, 1)));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run_zero(32, 8)));
+	EXPECT_EQ(1, traced(self, "remap_installed",
+			    "block=32 id=0 dst=0:0 sector=256 flags=rd blocks=8"));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 9));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_COMPLETE));
+	EXPECT_EQ(1, traced(self, "remap_invalidated",
+			    "block=9 id=0 blocks=1"));
+	clear(self);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=8 id=0 blocks=1"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=10 id=0 blocks=1"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=16 id=0 blocks=8"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=24 id=0 blocks=1"));
+	EXPECT_EQ(1, traced(self, "remap_evicted", "block=32 id=0 blocks=8"));
+	EXPECT_EQ(7 + 3, traced_all(self));
+}
+
+TEST_F(traced, remap_that_goes_with_its_device_or_with_its_use)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW | TEMP);
+	char params[128];
+
+	NEEDS_TRACEFS();
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, dmt_run(0, 24, &t->store, 0, RW)));
+	clear(self);
+	/* Nothing waits: it has no other meaning than that the block has no place. */
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(1, traced(self, "remap_invalidated",
+			    "block=3 id=0 blocks=1"));
+	clear(self);
+	snprintf(params, sizeof(params), "%s %u %u:%u", t->name, DMT_BLOCK,
+		 major(t->origin.dev), minor(t->origin.dev));
+	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
+				 "userspace", params));
+	EXPECT_EQ(0, traced_all(self));
+	ASSERT_EQ(0, dmt_dm_suspend(t->name, false));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	EXPECT_EQ(1, traced(self, "remap_invalidated",
+			    "block=2 id=0 blocks=1"));
+	EXPECT_EQ(1, traced(self, "remap_invalidated",
+			    "block=8 id=0 blocks=8"));
+	EXPECT_EQ(1, traced(self, "remap_invalidated",
+			    "block=16 id=0 blocks=8"));
+	EXPECT_EQ(7 + 2, traced_all(self));
 }
 
 TEST_F(traced, copy_and_its_failure)

@@ -190,7 +190,7 @@ struct dmu_msg_discard {
 /**
  * struct dmu_msg_run_request - MAP_RUN_REQ, kernel to daemon
  * @block: first block of the mapped device
- * @count: how many blocks in a row, 2 at least
+ * @count: how many blocks in a row, 2 at least; at most 512 today
  * @flags: as in struct dmu_msg_map_request
  *
  * So many requests in one message: that for the i-th block has the header's id

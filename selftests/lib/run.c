@@ -13,7 +13,7 @@
  * @in: its @fd is set, and the rest was 0 at first
  * @msg: gets it
  *
- * dmt_read_msg() has room for one request, and so is never told of more.
+ * dmt_read_msg() gets one, which may be for many blocks.
  *
  * Return: false where none comes.
  */

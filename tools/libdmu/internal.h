@@ -7,7 +7,7 @@
 #include "idmap.h"
 #include "wire.h"
 
-/* Bytes of one read: some 580 requests, or as many for up to 64 blocks each. */
+/* Bytes of one read: some 580 requests, or as many runs of them. */
 #define DMUI_IN_SIZE 16384
 /* An answer to each message of them, and more, goes out in one write. */
 #define DMUI_OUT_SIZE 65536
