@@ -277,7 +277,7 @@ static bool take_one(struct dmu_peer *peer, struct dmu_event *event)
 	       dmu_requests_send(peer->space, peer, event);
 }
 
-#define TAKE_AT_ONCE	(1U << DMU_MAX_RUN_BITS) /* then others may have the lock */
+#define TAKE_AT_ONCE	BIT(DMU_MAX_RUN_BITS) /* then others may have the lock */
 
 /**
  * dmu_peer_take() - what a daemon is to be told

@@ -575,6 +575,7 @@ void dmu_requests_fail(struct dmu_space *space)
 	struct dmu_remap *remap;
 	struct bio_list bios;
 	struct hlist_node *n;
+	bool any = false;
 	unsigned int i;
 
 	for (i = 0; i < DMU_BUCKETS; i++) {
@@ -590,11 +591,14 @@ void dmu_requests_fail(struct dmu_space *space)
 			spin_unlock(&space->lock);
 			dmu_remap_free(space, remap);
 			dmu_change_free(space, change);
+			any = true;
 		}
 		spin_unlock_irq(&bucket->lock);
 		dmu_space_done_list(space, &bios, BLK_STS_IOERR);
 		cond_resched();
 	}
+	if (any && !READ_ONCE(space->nr_peers))
+		tell_absence(space);
 }
 
 /**

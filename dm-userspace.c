@@ -470,6 +470,8 @@ static void status_ima(struct dm_target *ti, char *result, unsigned int maxlen)
 	DMEMIT_TARGET_NAME_VERSION(ti->type);
 	DMEMIT(",key=%s,block_size=%llu", space->key,
 	       (u64)dmu_block_sectors(space) << SECTOR_SHIFT);
+	/* There may be more than the core has room for: it then shows. */
+	DMEMIT(",nr_devices=%u", target->nr_devices);
 	for (i = 0; i < target->nr_devices; i++)
 		DMEMIT(",device_%u=%s", i, target->devices[i].dm->name);
 	DMEMIT(",error_if_no_daemon=%c,daemon_timeout=%u,request_timeout=%u;",

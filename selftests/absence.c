@@ -188,6 +188,7 @@ TEST_F(dm, log_says_so_once_for_each_absence)
 	struct dmt *t = &self->t;
 	int log = dmt_log_open();
 	unsigned int i, absence;
+	struct dmt_io *io;
 
 	ASSERT_EQ(0, live(t, t->name, "1 error_if_no_daemon"));
 	for (absence = 0; absence < 2; absence++) {
@@ -198,6 +199,24 @@ TEST_F(dm, log_says_so_once_for_each_absence)
 		EXPECT_EQ(1, said(log, t, what));
 		come(t);
 	}
+	/* An administrator who waits no longer is told what for. */
+	ASSERT_EQ(0, live(t, t->name, ""));
+	for (absence = 0; absence < 2; absence++) {
+		leave(t);
+		ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+		EXPECT_EQ(0, said(log, t, what));
+		for (i = 0; i < 2; i++) {
+			io = dmt_begin_read(t, i);
+			ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+			EXPECT_EQ(-EIO, dmt_io_result(io));
+		}
+		EXPECT_EQ(1, said(log, t, what));
+		come(t);
+	}
+	io = dmt_begin_read(t, 0);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_EQ(0, said(log, t, what));
 	close(log);
 }
 

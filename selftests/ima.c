@@ -90,7 +90,7 @@ TEST_F(dm, table_is_measured_as_it_was_loaded)
 	version_of(t->ctl, version, sizeof(version));
 	dmt_params(t, params, sizeof(params));
 	snprintf(words, sizeof(words),
-		 ";target_index=0,target_begin=0,target_len=%u,target_name=userspace,target_version=%s,key=%s,block_size=%u,device_0=%u:%u,device_1=%u:%u,error_if_no_daemon=n,daemon_timeout=0,request_timeout=0;",
+		 ";target_index=0,target_begin=0,target_len=%u,target_name=userspace,target_version=%s,key=%s,block_size=%u,nr_devices=2,device_0=%u:%u,device_1=%u:%u,error_if_no_daemon=n,daemon_timeout=0,request_timeout=0;",
 		 DMT_BLOCKS * DMT_SECTORS, version, t->name, DMT_BLOCK, major(o->dev),
 		 minor(o->dev), major(s->dev), minor(s->dev));
 	EXPECT_EQ(0, measured("dm_table_load", words));
@@ -103,7 +103,7 @@ TEST_F(dm, table_is_measured_as_it_was_loaded)
 		 "%s %u %u:%u 5 request_timeout 7 error_if_no_daemon daemon_timeout 600",
 		 t->name, DMT_BLOCK, major(s->dev), minor(s->dev));
 	snprintf(words, sizeof(words),
-		 ";target_index=0,target_begin=0,target_len=%u,target_name=userspace,target_version=%s,key=%s,block_size=%u,device_0=%u:%u,error_if_no_daemon=y,daemon_timeout=600,request_timeout=7;",
+		 ";target_index=0,target_begin=0,target_len=%u,target_name=userspace,target_version=%s,key=%s,block_size=%u,nr_devices=1,device_0=%u:%u,error_if_no_daemon=y,daemon_timeout=600,request_timeout=7;",
 		 DMT_BLOCKS * DMT_SECTORS, version, t->name, DMT_BLOCK, major(s->dev),
 		 minor(s->dev));
 	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,

@@ -184,6 +184,27 @@ TEST_F(dm, requests_that_time_out_at_once_do_not_fill_the_log)
 	}
 }
 
+TEST_F(dm, daemons_that_come_and_go_do_not_fill_the_log)
+{
+	struct dmt *t = &self->t;
+	unsigned int begun = now_ms(), i, most;
+	static char said[1 << 16];
+	int log = dmt_log_open();
+
+	ASSERT_EQ(0, dmt_dm_message(t->name, "error_if_no_daemon on"));
+	for (i = 0; i < 4 * LINES; i++) {
+		close(t->ctl);
+		EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+		t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	}
+	/* Half as many in five seconds. */
+	most = LINES + (now_ms() - begun) / 5000 * LINES / 2;
+	dmt_log_take(log, said, sizeof(said));
+	close(log);
+	EXPECT_LE(1, times_in(said, "no daemon is attached"));
+	EXPECT_GE(most, times_in(said, "no daemon is attached"));
+}
+
 /* --- copies that are not to take all of the time --------------------------------------------- */
 
 FIXTURE(slow)

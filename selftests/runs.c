@@ -16,7 +16,10 @@
 #include <sys/stat.h>
 
 #define TRACEFS	"/sys/kernel/tracing"
-#define EVICTED	"events/dm_userspace/dmu_remap_evicted/enable"
+#define EVENTS	"events/dm_userspace/"
+#define EVICTED	EVENTS "dmu_remap_evicted/enable"
+#define INSTALLED	EVENTS "dmu_remap_installed/enable"
+#define INVALIDATED	EVENTS "dmu_remap_invalidated/enable"
 #define BLOCKS	2048u
 #define RUN	512u	/* blocks of the longest run */
 
@@ -470,6 +473,149 @@ TEST_F(runs, no_place_is_reused_while_a_run_is_read)
 	EXPECT_EQ(0, dmt_io_result(io));
 	EXPECT_TRUE(dmt_expect_status(t->ctl, 4, DM_USERSPACE_INVAL_COMPLETE));
 	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* --- counters -------------------------------------------------------------------- */
+
+#define AT_ONCE	16u	/* I/Os */
+#define STEPS	1500u
+#define OTHER	BLOCKS	/* of the places, the first one where a block may live, too */
+
+/* Whoever asks gets what it asked for; which of two places, nobody knows. */
+static bool serve(const struct dmt *t, struct dmt_inbox *in)
+{
+	struct dmu_msg_run_request run;
+	struct dmt_msg msg;
+	uint64_t to;
+
+	while (in->at < in->len || dmt_readable(in->fd, 0)) {
+		if (!dmt_inbox_next(in, &msg))
+			return false;
+		memcpy(&run, &msg.run_request, sizeof(run));
+		if (msg.header.msg_type == DM_USERSPACE_STATUS)
+			continue;
+		if (msg.header.msg_type == DM_USERSPACE_MAP_BLOCK_REQ)
+			run.count = 1;
+		to = run.block + (random() % 4 ? 0 : OTHER);
+		if (dmt_map_run(t->ctl, msg.header.id,
+				dmt_run(run.block, run.count, &t->store, to,
+					RW)))
+			return false;
+	}
+	return true;
+}
+
+/* Something that makes runs, or breaks them, or takes them away. */
+static int disturb(const struct dmt *t)
+{
+	uint64_t block = (uint64_t)random() % BLOCKS;
+	uint64_t to = block + (random() % 2 ? OTHER : 0);
+	uint64_t left = BLOCKS - block;
+
+	switch (random() % 8) {
+	case 0:
+		return dmt_dm_message(t->name, random() % 2 ? "drop_idle" :
+							      "max_remaps 900");
+	case 1:
+	case 2:
+		return dmt_map_run(t->ctl, 0, dmt_run(block, left < 100 ? left : 100,
+						      &t->store, block, RW));
+	case 3:
+		return push(t, block, to, 1, RW) ? 0 : -EIO;
+	default:
+		return dmt_invalidate(t->ctl, 7, block);
+	}
+}
+
+static struct dmt_io *any_io(const struct dmt *t)
+{
+	uint64_t block = (uint64_t)random() % (BLOCKS - 32);
+	size_t nr = 1 + (size_t)random() % 32;
+
+	return dmt_io_now(t->fd, random() % 2 ? DMT_READ : DMT_WRITE,
+			  block * DMT_BLOCK, nr * DMT_BLOCK, 5);
+}
+
+/* How many blocks the lines of an event are about; false where some are lost. */
+static bool traced_blocks(const char *dir, const char *event, uint64_t *blocks)
+{
+	char path[256], line[1024];
+	unsigned long left, all;
+	bool whole = false;
+	const char *at;
+	FILE *f;
+
+	*blocks = 0;
+	snprintf(path, sizeof(path), "%s/trace", dir);
+	f = fopen(path, "re");
+	if (!f)
+		err(1, "%s", path);
+	while (fgets(line, sizeof(line), f)) {
+		at = strstr(line, "entries-in-buffer/entries-written: ");
+		if (at)
+			whole = sscanf(strchr(at, ':'), ": %lu/%lu", &left,
+				       &all) == 2 && left == all;
+		at = strstr(line, event) ? strstr(line, "blocks=") : NULL;
+		if (at)
+			*blocks += strtoul(at + 7, NULL, 10);
+	}
+	fclose(f);
+	return whole;
+}
+
+/*
+ * Under load, all blocks that have got a mapping have it still, or have lost it in
+ * one of the ways that are told of; and that number is the status line's.
+ */
+TEST_F_TIMEOUT(runs, counters_are_exact_whatever_becomes_of_runs, 200)
+{
+	struct dmt *t = &self->t;
+	struct dmt_inbox in = { .fd = t->ctl };
+	struct dmt_io *io[AT_ONCE] = {};
+	uint64_t come, evicted, gone;
+	unsigned int i, n;
+
+	NEEDS_TRACEFS();
+	srandom(5);
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	put(self->dir, "buffer_size_kb", "8192");
+	put(self->dir, INSTALLED, "1");
+	put(self->dir, INVALIDATED, "1");
+	for (i = 0; i < dmt_often(STEPS); i++) {
+		n = i % AT_ONCE;
+		while (io[n] && !dmt_io_done(io[n])) {
+			dmt_readable(t->ctl, 10);
+			ASSERT_TRUE(serve(t, &in));
+		}
+		if (io[n])
+			EXPECT_EQ(0, dmt_io_result(io[n]));
+		io[n] = any_io(t);
+		if (i % 3 == 0)
+			ASSERT_EQ(0, disturb(t));
+	}
+	for (n = 0; n < AT_ONCE; n++) {
+		while (io[n] && !dmt_io_done(io[n])) {
+			dmt_readable(t->ctl, 10);
+			ASSERT_TRUE(serve(t, &in));
+		}
+		EXPECT_EQ(0, io[n] ? dmt_io_result(io[n]) : 0);
+	}
+	/* What is too much may still be on its way out. */
+	ASSERT_EQ(0, dmt_dm_message(t->name, "max_remaps 900"));
+	ASSERT_TRUE(traced_blocks(self->dir, "dmu_remap_installed: ", &come));
+	ASSERT_TRUE(traced_blocks(self->dir, "dmu_remap_evicted: ", &evicted));
+	ASSERT_TRUE(traced_blocks(self->dir, "dmu_remap_invalidated: ", &gone));
+	EXPECT_EQ(evicted, dmt_counter(t->name, DMT_EVICTIONS));
+	EXPECT_EQ(come - evicted - gone, dmt_counter(t->name, DMT_REMAPS));
+	ksft_print_msg("%llu blocks came, %llu were evicted, %llu invalidated\n",
+		       (unsigned long long)come, (unsigned long long)evicted,
+		       (unsigned long long)gone);
+	EXPECT_LT(0, evicted);
+	EXPECT_LT(0, gone);
+	drop_all(self);
+	ASSERT_TRUE(traced_blocks(self->dir, "dmu_remap_evicted: ", &come));
+	EXPECT_EQ(evicted + come, dmt_counter(t->name, DMT_EVICTIONS));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
 }
 
 TEST_HARNESS_MAIN
