@@ -69,6 +69,55 @@ TEST_F(gated, sync_mapping_to_a_device_that_goes_is_forgotten)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
+TEST_F(gated, io_held_for_a_device_that_goes_is_asked_for_again)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map sync = dmt_plain(&t->store, 1, 4, RW | SYNC);
+	struct dmt_map map = dmt_plain(&self->g.spare, 1, 5, RW);
+	struct dmt_io *io = dmt_write_part(t->fd, 1, 2);
+	uint32_t id = dmt_expect_request(t->ctl, 1, RW), next;
+
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &sync));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_suspend(t, true));
+	ASSERT_EQ(0, live(&self->g, t->name, ORIGIN | SPARE));
+	next = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, next);
+	EXPECT_NE(id, next);
+	/* That of which it was told is no more. */
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_FALSE(dmt_io_done(io));
+	ASSERT_EQ(0, dmt_map(t->ctl, next, &map));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 5, 1, 0, 2));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_SYNCS));
+}
+
+/* It came during the suspension, and meets the new table, too. */
+TEST_F(gated, late_io_of_a_device_that_goes_is_asked_for)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map gone = dmt_plain(&t->store, 1, 4, RW);
+	struct dmt_map map = dmt_plain(&self->g.spare, 1, 5, RW);
+	struct dmt_io *io;
+	uint32_t id;
+
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &gone));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 1, 2));
+	ASSERT_EQ(0, dmt_suspend(t, true));
+	io = dmt_write_part(t->fd, 1, 3);
+	ASSERT_EQ(0, live(&self->g, t->name, ORIGIN | SPARE));
+	id = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 5, 1, 0, 3));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
+}
+
 /* One copy at a time. */
 FIXTURE(queued)
 {
