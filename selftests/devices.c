@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Devices of all kinds: some of several TiB, that cannot write zeroes, that are
- * read-only, or that can do more than the target passes on; and two that have
+ * Devices of all kinds: some of several TiB, of no size, that cannot write zeroes,
+ * that are read-only, or that can do more than the target passes on; and two that have
  * nothing to do with each other.
  */
 #define _GNU_SOURCE
@@ -397,6 +397,50 @@ TEST_F(gated, daemon_of_one_device_never_holds_another_up)
 	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
 	EXPECT_EQ(-EIO, dmt_io_result(stuck[2]));
 	dmt_disk_close(&disk);
+}
+
+/* --- of no size ------------------------------------------------------------------- */
+
+/* Where a disk of no size is the second of two: it may yet become something. */
+TEST_F(dm, empty_device_is_good_for_flushes_and_can_grow)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map = { .block = 3, .flags = RW };
+	struct dmt_disk empty;
+	char params[128];
+
+	dmt_disk_open(&empty, 0, 0);
+	map.dst = &empty;
+	snprintf(params, sizeof(params), "%s %u %u:%u %u:%u", t->name, DMT_BLOCK,
+		 major(t->origin.dev), minor(t->origin.dev), major(empty.dev),
+		 minor(empty.dev));
+	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
+				 "userspace", params));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	EXPECT_EQ(-ERANGE, dmt_map(t->ctl, 0, &map));
+	map.flags = RW | COPY;
+	map.src = &t->origin;
+	EXPECT_EQ(-ERANGE, dmt_map(t->ctl, 0, &map));
+	/* Nor is there anything to copy from. */
+	map.dst = &t->origin;
+	map.src = &empty;
+	EXPECT_EQ(-ERANGE, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_io_result(dmt_io(t->fd, DMT_FSYNC, 0, 0, 0)));
+	dmt_disk_resize(&empty, 2 * DMT_BLOCK);
+	map.dst = &empty;
+	map.src = &t->origin;
+	map.to = 2;
+	EXPECT_EQ(-ERANGE, dmt_map(t->ctl, 0, &map));
+	map.to = 1;
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 3, DMT_ORIGIN));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 3, 2));
+	EXPECT_TRUE(dmt_place_has(&empty, 1, 3, 2, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&empty, 0, 0, 0, DMT_NO_PART));
+	EXPECT_EQ(0, dmt_io_result(dmt_io(t->fd, DMT_FSYNC, 0, 0, 0)));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	dmt_disk_close(&empty);
 }
 
 TEST_HARNESS_MAIN

@@ -4,6 +4,7 @@
  * failed, and discards.
  */
 #include "gated.h"
+#include "run.h"
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -181,6 +182,96 @@ TEST_F(gated, failed_io_is_reported_with_the_block_it_began_in)
 	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_IO_FAILED, 3, 0, -EIO));
 	EXPECT_TRUE(dmt_silent(t->ctl));
 	dmt_gate_mend(&self->g.store);
+}
+
+TEST_F(gated, failed_write_is_reported)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW);
+
+	ASSERT_TRUE(extend(t->ctl, DMU_EXT_REPORTS));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	dmt_gate_break_writes(&self->g.store);
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_write(t, 3, 2)));
+	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_IO_FAILED, 3, 0, -EIO));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_ERRORS));
+}
+
+/* Not that it is held: it is not. */
+TEST_F(gated, failed_write_of_a_sync_mapping_is_reported_once)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW | SYNC);
+	struct dmt_io *io;
+	uint32_t id;
+
+	ASSERT_TRUE(extend(t->ctl, DMU_EXT_REPORTS));
+	dmt_gate_break_writes(&self->g.store);
+	io = dmt_begin_write(t, 3, 2);
+	id = dmt_expect_request(t->ctl, 3, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_IO_FAILED, 3, 0, -EIO));
+	EXPECT_TRUE(dmt_settled(t));
+	/* The next one is. */
+	dmt_gate_mend(&self->g.store);
+	io = dmt_begin_write(t, 3, 2);
+	EXPECT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* No copy has failed, until one is tried; who waited for it was at no device. */
+TEST_F(gated, failed_write_that_stood_in_for_a_copy_is_reported_as_a_write)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 3, 4, RW);
+	struct dmt_io *io, *other;
+	uint32_t id;
+
+	ASSERT_TRUE(extend(t->ctl, DMU_EXT_REPORTS));
+	dmt_gate_break_writes(&self->g.store);
+	io = dmt_begin_write(t, 3, 2);
+	other = dmt_write_part(t->fd, 3, 5);
+	id = dmt_expect_request(t->ctl, 3, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_EQ(-EIO, dmt_io_result(other));
+	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_IO_FAILED, 3, 0, -EIO));
+	EXPECT_TRUE(dmt_settled(t));
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 3)));
+	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_COPY_FAILED, 3, id, -EIO));
+	EXPECT_TRUE(dmt_settled(t));
+	dmt_gate_mend(&self->g.store);
+	EXPECT_TRUE(dmt_read_matches(t->fd, 3, DMT_ORIGIN));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+TEST_F(gated, place_that_cannot_be_filled_with_zeroes_is_a_failed_copy)
+{
+	struct dmt *t = &self->g.t;
+	struct dmu_msg_run_response fill = dmt_run(3, 1, &t->store, 4, RW);
+	struct dmt_io *io;
+	uint32_t id;
+
+	ASSERT_TRUE(extend(t->ctl, DMU_EXT_REPORTS | DMU_EXT_RUNS));
+	dmt_place_fill(&t->store, 4, 3, 7);
+	dmt_gate_break_writes(&self->g.store);
+	io = dmt_write_part(t->fd, 3, 2);
+	id = dmt_expect_request(t->ctl, 3, RW);
+	ASSERT_NE(0, id);
+	dmt_run_copy(&fill, NULL, 0);
+	ASSERT_EQ(0, dmt_map_run(t->ctl, id, fill));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_TRUE(reported(t->ctl, DMU_REPORT_COPY_FAILED, 3, id, -EIO));
+	EXPECT_TRUE(dmt_settled(t));
+	dmt_gate_mend(&self->g.store);
+	EXPECT_TRUE(dmt_read_matches(t->fd, 3, 0));
+	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
 TEST_F(gated, request_that_a_daemon_refuses_is_no_failure_of_a_device)

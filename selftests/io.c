@@ -55,6 +55,51 @@ TEST_F(dm, fua_goes_down_with_its_data)
 	EXPECT_EQ(0, dmt_stat_since(t->origin.dev, &origin).flushes);
 }
 
+TEST_F(gated, fua_goes_down_with_a_write_that_stands_in_for_a_copy)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map cow = dmt_cow(t, 1, 4, RW);
+	struct dmt_stat origin = dmt_stat(self->g.origin.behind);
+	struct dmt_stat store = dmt_stat(self->g.store.behind);
+	struct dmt_io *io = dmt_io_now(t->fd, DMT_WRITE_FUA, DMT_BLOCK,
+				       DMT_BLOCK, 2);
+	uint32_t id = dmt_expect_request(t->ctl, 1, RW);
+
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &cow));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(1, dmt_stat_since(self->g.store.behind, &store).writes);
+	EXPECT_EQ(1, dmt_stat_since(self->g.store.behind, &store).flushes);
+	EXPECT_EQ(0, dmt_stat_since(self->g.origin.behind, &origin).reads);
+	EXPECT_EQ(0, dmt_stat_since(self->g.origin.behind, &origin).flushes);
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 2, DMT_NO_PART));
+}
+
+/* On its way to a device without a cache a write loses what is of no use there. */
+TEST_F(gated, fua_goes_along_with_a_write_that_moves_to_another_place)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map sync = dmt_plain(&t->store, 1, 4, RW | SYNC);
+	struct dmt_map moved = dmt_plain(&self->g.spare, 1, 5, RW);
+	struct dmt_stat spare = dmt_stat(self->g.spare.dev);
+	struct dmt_io *io;
+	uint32_t id;
+
+	dmt_queue_say(t->store.dev, "write_cache", "write through");
+	io = dmt_io_now(t->fd, DMT_WRITE_FUA, DMT_BLOCK, DMT_BLOCK, 2);
+	id = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &sync));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	EXPECT_EQ(0, dmt_stat_since(self->g.spare.dev, &spare).writes);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &moved));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(1, dmt_stat_since(self->g.spare.dev, &spare).writes);
+	EXPECT_EQ(1, dmt_stat_since(self->g.spare.dev, &spare).flushes);
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 2, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 5, 1, 2, DMT_NO_PART));
+}
+
 TEST_F(gated, flush_fails_where_any_device_fails_it)
 {
 	struct dmt *t = &self->g.t;

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include "lib/suspend.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <signal.h>
 
@@ -412,6 +413,125 @@ TEST_F(gated, interrupted_noflush_fails_nothing)
 	EXPECT_TRUE(dmt_io_matches(late, DMT_ORIGIN));
 	dmt_io_free(late);
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, 2));
+}
+
+/* --- what waits for its turn ------------------------------------------------------------------ */
+
+/* One copy, and one request, at a time. */
+FIXTURE(narrow)
+{
+	struct dmt_gated g;
+	unsigned int copies;
+	unsigned int requests;
+	struct dmt_io *io[2];
+};
+
+FIXTURE_SETUP(narrow)
+{
+	self->copies = dmt_param_get("max_copies");
+	self->requests = dmt_param_get("max_requests");
+	dmt_param_set("max_copies", 1);
+	dmt_gated_setup(&self->g);
+}
+
+FIXTURE_TEARDOWN(narrow)
+{
+	dmt_param_set("max_copies", self->copies);
+	dmt_param_set("max_requests", self->requests);
+	dmt_gated_teardown(&self->g);
+}
+
+/* Writes to blocks 1 and 2 wait for their copies, to places 4 and 5; one has begun. */
+static void begin_two_copies(struct __test_metadata *_metadata,
+			     FIXTURE_DATA(narrow) *self)
+{
+	struct dmt *t = &self->g.t;
+	uint64_t i;
+
+	dmt_gate_shut(&self->g.store);
+	for (i = 0; i < 2; i++) {
+		struct dmt_map map = dmt_cow(t, 1 + i, 4 + i, RW);
+		uint32_t id;
+
+		self->io[i] = dmt_write_part(t->fd, 1 + i, 2);
+		id = dmt_expect_request(t->ctl, 1 + i, RW);
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
+		ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	}
+}
+
+TEST_F(narrow, flush_waits_for_copies_that_have_not_begun)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_call call;
+
+	begin_two_copies(_metadata, self);
+	dmt_call_begin(&call, t, t->name, DMT_SUSPEND);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_COPIES));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_call_result(&call));
+	EXPECT_EQ(0, dmt_io_result(self->io[0]));
+	EXPECT_EQ(0, dmt_io_result(self->io[1]));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_COPIES));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, 2));
+	EXPECT_TRUE(dmt_place_has(&t->store, 5, 2, DMT_ORIGIN, 2));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+}
+
+TEST_F(narrow, noflush_leaves_copies_that_have_not_begun_for_after_the_resume)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_call call;
+
+	begin_two_copies(_metadata, self);
+	dmt_call_begin(&call, t, t->name, DMT_SUSPEND_NOFLUSH);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_call_result(&call));
+	EXPECT_TRUE(dmt_settled_within(t));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_COPIES));
+	EXPECT_FALSE(dmt_io_done(self->io[0]));
+	EXPECT_FALSE(dmt_io_done(self->io[1]));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&t->store, 5, 2, 0, DMT_NO_PART));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	EXPECT_EQ(0, dmt_io_result(self->io[0]));
+	EXPECT_EQ(0, dmt_io_result(self->io[1]));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, 2));
+	EXPECT_TRUE(dmt_place_has(&t->store, 5, 2, DMT_ORIGIN, 2));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+TEST_F(narrow, flush_waits_for_io_that_no_daemon_could_be_asked_for_yet)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_server server = { .nr = 1 };
+	struct dmt_call call;
+	struct dmt_io *io[4];
+	uint64_t i;
+
+	dmt_param_set("max_requests", 1);
+	for (i = 0; i < 4; i++)
+		io[i] = dmt_begin_read(t, i);
+	EXPECT_EQ(4, dmt_counter(t->name, DMT_WAITING));
+	dmt_call_begin(&call, t, t->name, DMT_SUSPEND);
+	ASSERT_TRUE(dmt_call_waits(&call));
+	/* Each answer must let the next one be asked for. */
+	server.served[0] = (struct dmt_served){ t->ctl, t->origin.dev };
+	dmt_server_start(&server);
+	EXPECT_EQ(0, dmt_call_result(&call));
+	dmt_server_stop(&server);
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(0, dmt_io_wait(io[i]));
+		EXPECT_TRUE(dmt_io_matches(io[i], DMT_ORIGIN));
+		dmt_io_free(io[i]);
+	}
+	EXPECT_EQ(4, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
 }
 
 TEST_HARNESS_MAIN

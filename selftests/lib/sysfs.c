@@ -74,15 +74,24 @@ uint64_t dmt_queue_get(dev_t dev, const char *name)
 	return value;
 }
 
-void dmt_queue_set(dev_t dev, const char *name, uint64_t value)
+/* Likewise, of those that are not numbers. */
+void dmt_queue_say(dev_t dev, const char *name, const char *value)
 {
 	char what[64];
 	FILE *f;
 
 	snprintf(what, sizeof(what), "queue/%s", name);
 	f = dev_file(dev, what, "we");
-	if (fprintf(f, "%" PRIu64 "\n", value) < 0 || fclose(f))
+	if (fprintf(f, "%s\n", value) < 0 || fclose(f))
 		errx(1, "cannot write %s of a device", what);
+}
+
+void dmt_queue_set(dev_t dev, const char *name, uint64_t value)
+{
+	char number[32];
+
+	snprintf(number, sizeof(number), "%" PRIu64, value);
+	dmt_queue_say(dev, name, number);
 }
 
 static FILE *param_file(const char *name, const char *mode)

@@ -26,6 +26,7 @@ struct dmt_stat {
 struct dmt_stat dmt_stat(dev_t dev);
 struct dmt_stat dmt_stat_since(dev_t dev, const struct dmt_stat *before);
 uint64_t dmt_queue_get(dev_t dev, const char *name);
+void dmt_queue_say(dev_t dev, const char *name, const char *value);
 void dmt_queue_set(dev_t dev, const char *name, uint64_t value);
 dev_t dmt_dev_of(int fd);
 
