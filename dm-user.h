@@ -656,7 +656,8 @@ struct dmu_device {
  * @writable: its devices are open for writing
  * @active: it has been resumed once (space->targets_lock)
  * @policy: for I/O that came through it
- * @node: in space->targets (space->targets_lock)
+ * @node: in space->targets (space->targets_lock); in no list once another table has
+ *	taken its place
  * @state: (space->targets_lock; read without it)
  * @copies: kcopyd jobs that use its devices (space->targets_lock)
  * @copied: woken when @copies becomes 0

@@ -495,6 +495,11 @@ void dmu_space_leave(struct dmu_target *target)
 	struct dmu_space *space = target->space;
 	bool last;
 
+	/* Another table took its place: see dmu_tables_activate(). */
+	if (list_empty(&target->node)) {
+		dmu_space_put(space);
+		return;
+	}
 	mutex_lock(&dmu_spaces_lock);
 	down_write(&space->answers);
 	spin_lock_irq(&space->targets_lock);

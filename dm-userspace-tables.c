@@ -11,11 +11,13 @@
 static bool device_used(struct dmu_space *space, dev_t devt)
 {
 	struct dmu_target *target;
+	bool used = false;
 
+	spin_lock_irq(&space->targets_lock);
 	list_for_each_entry(target, &space->targets, node)
-		if (dmu_target_bdev(target, devt))
-			return true;
-	return false;
+		used = used || dmu_target_bdev(target, devt);
+	spin_unlock_irq(&space->targets_lock);
+	return used;
 }
 
 /* It is to be asked for again. Context: space->answers, for writing. */
@@ -199,12 +201,58 @@ static sector_t next_outgrown(struct dmu_target *target, sector_t end)
 	return found;
 }
 
+/* Have all lines of its table been activated? */
+static bool table_active(struct dmu_target *target)
+{
+	struct dmu_target *line;
+
+	lockdep_assert_held(&target->space->targets_lock);
+	list_for_each_entry(line, &target->space->targets, node)
+		if (line->ti->table == target->ti->table && !line->active)
+			return false;
+	return true;
+}
+
+/* It was that device's table, and will be destroyed as soon as the new one is live. */
+static bool is_replaced(const struct dmu_target *old,
+			const struct dmu_target *target)
+{
+	return old->active && old->ti->table != target->ti->table &&
+	       dm_table_get_md(old->ti->table) ==
+	       dm_table_get_md(target->ti->table);
+}
+
+/*
+ * What the table has that this one replaces is forgotten before I/O meets this one,
+ * and not when it is destroyed, which is after that: a block's device may be missing
+ * here. Its lines leave the list. Context: space->answers, for writing.
+ */
+static void retire_replaced(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	struct dmu_target *old, *next;
+	LIST_HEAD(lines);
+
+	spin_lock_irq(&space->targets_lock);
+	if (table_active(target))
+		list_for_each_entry_safe(old, next, &space->targets, node)
+			if (is_replaced(old, target))
+				list_move_tail(&old->node, &lines);
+	spin_unlock_irq(&space->targets_lock);
+	list_for_each_entry_safe(old, next, &lines, node) {
+		list_del_init(&old->node);
+		dmu_tables_forget_end(old);
+		dmu_tables_forget_rest(old);
+	}
+}
+
 /**
  * dmu_tables_activate() - a table is about to be resumed, and counts from now on
  * @target: a line of it
  *
  * A block that was short until now may be mapped to a place where only that
- * much is its own, and copied as far only: it has to be asked for again.
+ * much is its own, and copied as far only: it has to be asked for again. And the
+ * table that it replaces counts no longer.
  *
  * Context: may sleep.
  */
@@ -223,6 +271,7 @@ void dmu_tables_activate(struct dmu_target *target)
 		spin_lock_irq(&space->targets_lock);
 	}
 	spin_unlock_irq(&space->targets_lock);
+	retire_replaced(target);
 	up_write(&space->answers);
 }
 
