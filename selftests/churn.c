@@ -581,7 +581,7 @@ static bool suspend_held(const struct dmt_load *load)
 {
 	bool syncs = dmt_counter(load->t.name, DMT_SYNCS);
 
-	return !dmt_dm_suspend(load->t.name, true) && syncs &&
+	return !dmt_suspend(&load->t, true) && syncs &&
 	       !dmt_io_done(load->slots[0].io);
 }
 
