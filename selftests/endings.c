@@ -114,6 +114,9 @@ static const char * const kind_names[] = {
  * @seed: what each of the sibling's own blocks holds
  * @may_be: what it may hold instead, where a write has failed
  * @done: how often a device ended so
+ * @alone: how often one did without a daemon
+ * @flushed: how often one was wiped with a flush
+ * @programs: how often dmsetup did it
  * @failed: I/O of siblings
  * @brought: commits when all blocks were on the origin
  */
@@ -128,6 +131,9 @@ FIXTURE(endings)
 	int seed[OWN];
 	int may_be[OWN];
 	unsigned int done[NR_KINDS];
+	unsigned int alone;
+	unsigned int flushed;
+	unsigned int programs;
 	unsigned int failed;
 	uint32_t brought;
 };
@@ -275,6 +281,8 @@ static bool end_device(FIXTURE_DATA(endings) *self, enum kind kind,
 		r = dmsetup("wipe_table", noflush ? "--noflush" : NULL, name);
 	else
 		r = wipe(name, SECTORS, noflush);
+	self->alone += !load->daemon;
+	self->flushed += kind == WIPED && !noflush;
 	return !r && fails(self) && load_again(self, i);
 }
 
@@ -416,6 +424,8 @@ static bool wipe_other(FIXTURE_DATA(endings) *self, struct other_io *io,
 			    self->other);
 	else
 		r = wipe(self->other, SECTORS, noflush);
+	self->alone += !self->load.daemon;
+	self->flushed += !noflush;
 	if (dead)
 		dmt_load_daemon(&self->load, i);
 	return !r && end_io(self, io, noflush) && other_fails(self) &&
@@ -512,6 +522,7 @@ TEST_F_TIMEOUT(endings, of_devices_under_load_lose_nothing, 280)
 			    end_device(self, kind, i / NR_KINDS) :
 			    end_other(self, kind, i / NR_KINDS));
 		self->done[kind]++;
+		self->programs += itself(i / NR_KINDS);
 	}
 	ASSERT_TRUE(progress(self, 100));
 	ASSERT_TRUE(all_is_well(self));
@@ -522,6 +533,12 @@ TEST_F_TIMEOUT(endings, of_devices_under_load_lose_nothing, 280)
 	ksft_print_msg("%" PRIu64 " I/Os, %" PRIu64 " failed, and %u of siblings; %u commits\n",
 		       self->traffic.ios, self->traffic.excused, self->failed,
 		       load->book->commits);
+	ksft_print_msg("%4u times without a daemon, %u with a flush, %u by dmsetup\n",
+		       self->alone, self->flushed, self->programs);
+	/* Three kinds do without a daemon, and two with a flush, each third time. */
+	EXPECT_LE(each / 3 * 3, self->alone);
+	EXPECT_LE(each / 3 * 2, self->flushed);
+	EXPECT_LE(each / 4 * NR_KINDS, self->programs);
 	EXPECT_LT(each, self->traffic.excused);
 	EXPECT_LT(each / 3, self->failed);
 	EXPECT_LT(each, load->book->commits);

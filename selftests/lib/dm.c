@@ -205,6 +205,49 @@ void dmt_dm_table(const char *name, char *buf, size_t len)
 	params_of(DM_DEVICE_TABLE, name, false, buf, len);
 }
 
+static bool line_is(const struct dmt_line *line, uint64_t start,
+		    uint64_t sectors, const char *type, const char *params)
+{
+	if (type && params && start == line->start && sectors == line->sectors &&
+	    !strcmp(type, line->type) && !strcmp(params, line->params))
+		return true;
+	warnx("a table has %llu %llu %s %s, and not %llu %llu %s %s",
+	      (unsigned long long)start, (unsigned long long)sectors,
+	      type ? type : "", params ? params : "",
+	      (unsigned long long)line->start,
+	      (unsigned long long)line->sectors, line->type, line->params);
+	return false;
+}
+
+/**
+ * dmt_dm_has_lines() - is that the live table?
+ * @name: of the device
+ * @lines: what it should be, in the kernel's words
+ * @nr: how many
+ */
+bool dmt_dm_has_lines(const char *name, const struct dmt_line *lines,
+		      unsigned int nr)
+{
+	struct dm_task *task = task_make(DM_DEVICE_TABLE, name);
+	uint64_t start, sectors;
+	char *target, *params;
+	void *next = NULL;
+	unsigned int i;
+	bool has = true;
+
+	dm_task_no_flush(task);
+	if (!dm_task_run(task))
+		errx(1, "no table of %s", name);
+	for (i = 0; has && i < nr; i++) {
+		next = dm_get_next_target(task, next, &start, &sectors, &target,
+					  &params);
+		has = line_is(&lines[i], start, sectors, target, params) &&
+		      !next == (i == nr - 1);
+	}
+	dm_task_destroy(task);
+	return has;
+}
+
 int dmt_dm_open(const char *name, int flags)
 {
 	char path[300];

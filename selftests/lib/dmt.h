@@ -72,6 +72,8 @@ int dmt_dm_message(const char *name, const char *message);
 int dmt_dm_clear(const char *name);
 void dmt_dm_status(const char *name, bool inactive, char *buf, size_t len);
 void dmt_dm_table(const char *name, char *buf, size_t len);
+bool dmt_dm_has_lines(const char *name, const struct dmt_line *lines,
+		      unsigned int nr);
 int dmt_dm_open(const char *name, int flags);
 bool dmt_dm_exists(const char *name);
 dev_t dmt_dm_dev(const char *name);

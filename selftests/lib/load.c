@@ -80,6 +80,18 @@ static void answer(struct policy *p, const struct pending *asked)
 		errx(2, "an answer was refused");
 }
 
+/* A test wants to know that this is held, and that nobody says more of it. */
+static void stop_where_asked(struct policy *p, uint32_t place)
+{
+	struct dmt_book *book = p->book;
+
+	if (p->pending[place].block !=
+	    __atomic_load_n(&book->stop_at, __ATOMIC_ACQUIRE))
+		return;
+	__atomic_store_n(&book->held_at, place, __ATOMIC_RELEASE);
+	raise(SIGSTOP);
+}
+
 static void commit(struct policy *p, uint32_t id)
 {
 	uint32_t place;
@@ -89,6 +101,7 @@ static void commit(struct policy *p, uint32_t id)
 			break;
 	if (!id || place == DMT_LOAD_BLOCKS)
 		errx(2, "told of an id that was never answered: %u", id);
+	stop_where_asked(p, place);
 	__atomic_store_n(&p->book->place[p->pending[place].block], place,
 			 __ATOMIC_RELEASE);
 	__atomic_add_fetch(&p->book->commits, 1, __ATOMIC_RELAXED);
@@ -182,17 +195,7 @@ void dmt_load_daemon(struct dmt_load *load, unsigned int seed)
 		live(&load->t, load->book, seed);
 }
 
-/* From here on the daemon reads nothing, and says nothing; it is still there. */
-void dmt_load_stop(const struct dmt_load *load)
-{
-	int status;
-
-	kill(load->daemon, SIGSTOP);
-	if (waitpid(load->daemon, &status, WUNTRACED) != load->daemon ||
-	    !WIFSTOPPED(status))
-		errx(1, "the daemon has died");
-}
-
+/* One that has stopped, see dmt_load_hold_for_sync(), goes on. */
 void dmt_load_continue(const struct dmt_load *load)
 {
 	kill(load->daemon, SIGCONT);
@@ -232,20 +235,20 @@ static void slot_read(struct dmt_load *load, struct dmt_slot *slot)
 			      (uint64_t)slot->block * DMT_BLOCK, DMT_BLOCK, 0);
 }
 
-static void slot_write(struct dmt_load *load, struct dmt_slot *slot, bool part)
+static void slot_write(struct dmt_load *load, struct dmt_slot *slot, int fd,
+		       bool part)
 {
 	uint32_t block = slot->block;
 
 	if (part) {
 		load->part[block] = ++load->version;
-		slot->io = dmt_write_part(some_fd(load), block, load->version);
+		slot->io = dmt_write_part(fd, block, load->version);
 		return;
 	}
 	load->seed[block] = ++load->version;
 	load->part[block] = DMT_NO_PART;
-	slot->io = dmt_io_now(some_fd(load), DMT_WRITE,
-			      (uint64_t)block * DMT_BLOCK, DMT_BLOCK,
-			      load->version);
+	slot->io = dmt_io_now(fd, DMT_WRITE, (uint64_t)block * DMT_BLOCK,
+			      DMT_BLOCK, load->version);
 }
 
 static void slot_take(struct dmt_load *load, struct dmt_slot *slot,
@@ -268,7 +271,7 @@ static void slot_begin(struct dmt_load *load, struct dmt_slot *slot)
 	if (slot->read)
 		slot_read(load, slot);
 	else
-		slot_write(load, slot, random() % 4);
+		slot_write(load, slot, some_fd(load), random() % 4);
 }
 
 static bool slot_end(struct dmt_load *load, struct dmt_slot *slot)
@@ -352,7 +355,8 @@ static bool some_are_counted(const struct dmt_load *load,
  * @load: gated, and with a daemon
  *
  * The gate is shut when this returns. All slots are in use, and at least one of them
- * waits for a copy that was begun, and which its daemon is to be told of.
+ * waits for a copy that was begun, and which its daemon is to be told of: the first,
+ * which is not the twin's.
  */
 bool dmt_load_hold_copy(struct dmt_load *load)
 {
@@ -364,11 +368,59 @@ bool dmt_load_hold_copy(struct dmt_load *load)
 	dmt_gate_shut(&load->gate);
 	slot_take(load, slot, some_at_origin(load));
 	slot->read = false;
-	slot_write(load, slot, true);
+	slot_write(load, slot, load->t.fd, true);
 	for (i = 1; i < DMT_LOAD_SLOTS; i++)
 		if (!load->slots[i].io)
 			slot_begin(load, &load->slots[i]);
 	return some_are_counted(load, DMT_COPIES);
+}
+
+static bool has_stopped(const struct dmt_load *load)
+{
+	unsigned int ms;
+	int status;
+
+	for (ms = 0; ms < DMT_PATIENCE; ms++) {
+		if (waitpid(load->daemon, &status, WUNTRACED | WNOHANG) ==
+		    load->daemon)
+			return WIFSTOPPED(status);
+		poll(NULL, 0, 1);
+	}
+	warnx("the daemon was not told that I/O is held");
+	return false;
+}
+
+/**
+ * dmt_load_hold_for_sync() - have I/O held that has been to its device
+ * @load: gated, and with a daemon
+ *
+ * The daemon was told that, has stopped, and acknowledges it when it is to continue.
+ * What is held is I/O to the device, and not to its twin: that of the first slot.
+ */
+bool dmt_load_hold_for_sync(struct dmt_load *load)
+{
+	struct dmt_slot *slot = &load->slots[0];
+	struct dmt_book *book = load->book;
+	uint32_t block;
+	bool stopped;
+
+	if (!dmt_load_hold_copy(load))
+		return false;
+	block = slot->block;
+	/* It cannot have been told of it before: there was no copy. */
+	__atomic_store_n(&book->stop_at, block, __ATOMIC_RELEASE);
+	dmt_gate_open(&load->gate);
+	stopped = has_stopped(load);
+	__atomic_store_n(&book->stop_at, DMT_NOWHERE, __ATOMIC_RELEASE);
+	if (!stopped)
+		return false;
+	if (dmt_io_done(slot->io) ||
+	    !dmt_place_has(&load->t.store, book->held_at, block,
+			   load->seed[block], load->part[block])) {
+		warnx("block %u is not held, or not at its place", block);
+		return false;
+	}
+	return true;
 }
 
 static bool end_all(struct dmt_load *load)
@@ -458,6 +510,40 @@ bool dmt_load_rewind(struct dmt_load *load, unsigned int seed)
 
 /* --- the device ------------------------------------------------------------------------ */
 
+#define MAX_LINES 4u
+
+/* Of which so many are used. */
+struct lines {
+	struct dmt_line line[MAX_LINES];
+	unsigned int nr;
+	char params[256];
+};
+
+static void make_lines(const struct dmt_load *load,
+		       const struct dmt_load_table *table, const char *features,
+		       struct lines *lines)
+{
+	const unsigned int nr = table->lines ? table->lines : 1;
+	const uint64_t each = DMT_LOAD_BLOCKS / nr * DMT_SECTORS;
+	char *params = lines->params;
+	unsigned int i;
+	size_t used;
+
+	dmt_params(&load->t, params, sizeof(lines->params));
+	used = strlen(params);
+	if (table->extra)
+		used += snprintf(params + used, sizeof(lines->params) - used,
+				 " %u:%u", major(table->extra),
+				 minor(table->extra));
+	snprintf(params + used, sizeof(lines->params) - used, "%s", features);
+	for (i = 0; i < nr; i++)
+		lines->line[i] = (struct dmt_line){ i * each, each, "userspace",
+						    params };
+	lines->line[nr - 1].sectors = DMT_LOAD_BLOCKS * DMT_SECTORS +
+				      table->more - (nr - 1) * each;
+	lines->nr = nr;
+}
+
 /**
  * dmt_load_table() - load a table, which the next resume makes the live one
  * @load: whose devices it names
@@ -469,25 +555,27 @@ bool dmt_load_rewind(struct dmt_load *load, unsigned int seed)
 int dmt_load_table(const struct dmt_load *load, const char *name,
 		   const struct dmt_load_table *table)
 {
-	unsigned int i, nr = table->lines ? table->lines : 1;
-	const uint64_t each = DMT_LOAD_BLOCKS / nr * DMT_SECTORS;
-	struct dmt_line lines[4];
-	char params[256];
-	size_t used;
+	struct lines lines;
 
-	dmt_params(&load->t, params, sizeof(params));
-	used = strlen(params);
-	if (table->extra)
-		used += snprintf(params + used, sizeof(params) - used, " %u:%u",
-				 major(table->extra), minor(table->extra));
-	snprintf(params + used, sizeof(params) - used, "%s",
-		 table->features ? table->features : "");
-	for (i = 0; i < nr; i++)
-		lines[i] = (struct dmt_line){ i * each, each, "userspace",
-					      params };
-	lines[nr - 1].sectors = DMT_LOAD_BLOCKS * DMT_SECTORS + table->more -
-				(nr - 1) * each;
-	return dmt_dm_load_lines(name, lines, nr, false);
+	make_lines(load, table, table->features ? table->features : "", &lines);
+	return dmt_dm_load_lines(name, lines.line, lines.nr, false);
+}
+
+/* What its feature args mean, as the kernel says them: of " 0" nothing is left. */
+const char *dmt_load_features(const struct dmt_load_table *table)
+{
+	return table->features && strcmp(table->features, " 0") ?
+	       table->features : "";
+}
+
+/* Is that the live table of the device, word for word? */
+bool dmt_load_has_table(const struct dmt_load *load, const char *name,
+			const struct dmt_load_table *table)
+{
+	struct lines lines;
+
+	make_lines(load, table, dmt_load_features(table), &lines);
+	return dmt_dm_has_lines(name, lines.line, lines.nr);
 }
 
 static int make_device(const struct dmt_load *load, const char *name)
@@ -526,6 +614,7 @@ static void load_setup(struct dmt_load *load, bool gated)
 		load->seed[block] = DMT_ORIGIN;
 		load->part[block] = DMT_NO_PART;
 	}
+	load->book->stop_at = DMT_NOWHERE;
 	load->version = DMT_ORIGIN;
 	snprintf(name, sizeof(name), "%s-origin", t->name);
 	if (gated)

@@ -19,11 +19,15 @@
  * @place: where blocks live in the store; DMT_NOWHERE for those of the origin
  * @answers: given by all daemons
  * @commits: entries made by all daemons
+ * @stop_at: where I/O to this block is held for SYNC its daemon stops; or DMT_NOWHERE
+ * @held_at: the place that it had given to that block
  */
 struct dmt_book {
 	uint32_t place[DMT_LOAD_BLOCKS];
 	uint32_t answers;
 	uint32_t commits;
+	uint32_t stop_at;
+	uint32_t held_at;
 };
 
 /**
@@ -88,12 +92,15 @@ void dmt_load_add_twin(struct dmt_load *load);
 void dmt_load_teardown(struct dmt_load *load);
 int dmt_load_table(const struct dmt_load *load, const char *name,
 		   const struct dmt_load_table *table);
+const char *dmt_load_features(const struct dmt_load_table *table);
+bool dmt_load_has_table(const struct dmt_load *load, const char *name,
+			const struct dmt_load_table *table);
 void dmt_load_daemon(struct dmt_load *load, unsigned int seed);
 bool dmt_load_kill(struct dmt_load *load);
-void dmt_load_stop(const struct dmt_load *load);
 void dmt_load_continue(const struct dmt_load *load);
 bool dmt_load_run(struct dmt_load *load, unsigned int more);
 bool dmt_load_hold_copy(struct dmt_load *load);
+bool dmt_load_hold_for_sync(struct dmt_load *load);
 bool dmt_load_finish(struct dmt_load *load);
 bool dmt_load_stored(const struct dmt_load *load);
 void dmt_load_bring_back(struct dmt_load *load);
