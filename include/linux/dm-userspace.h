@@ -50,7 +50,7 @@
 
 /* Status codes: dmu_msg_status.status. */
 #define DM_USERSPACE_INVAL_COMPLETE	101 /* the invalidation is done */
-#define DM_USERSPACE_INVAL_FAILED	102 /* there was nothing to invalidate */
+#define DM_USERSPACE_INVAL_FAILED	102 /* nothing to invalidate, or its copy failed */
 #define DM_USERSPACE_SYNC_COMPLETE	103 /* see DMU_FLAG_SYNC */
 
 /*

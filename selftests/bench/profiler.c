@@ -15,8 +15,9 @@
  *						what the first are, for programs whose
  *						addresses are the same
  *	lock ADDRESS TIMES			one that locks the bus
- *	store ADDRESS TIMES FROM TO		with stores=on: one of a module that
- *						writes, and to which addresses
+ *	store ADDRESS TIMES FROM TO gs|-	with stores=on: one of a module that
+ *						writes, to which addresses, and
+ *						whether by way of %gs
  *
  * QEMU's header for plugins is in no package of Debian's: what is used of it is
  * declared here, as of version 1 of that interface (QEMU 4.2 to 8.2).
@@ -87,6 +88,7 @@ struct insn {
 	uint64_t stores;
 	uint64_t from;
 	uint64_t to;
+	bool by_gs;
 };
 
 static struct code *codes;
@@ -152,8 +154,9 @@ static void window_ends(unsigned int cpu, void *data)
 	for (insn = stores; insn; insn = insn->next)
 		if (insn->stores)
 			fprintf(out, "store %" PRIx64 " %" PRIu64 " %" PRIx64
-				" %" PRIx64 "\n", insn->address, insn->stores,
-				insn->from, insn->to);
+				" %" PRIx64 " %s\n", insn->address,
+				insn->stores, insn->from, insn->to,
+				insn->by_gs ? "gs" : "-");
 	fflush(out);
 }
 
@@ -194,6 +197,16 @@ static bool is_locked(const uint8_t *bytes, size_t size)
 	       bytes[i + 1] < 0xc0;
 }
 
+static bool goes_by_gs(const uint8_t *bytes, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size && is_prefix(bytes[i]); i++)
+		if (bytes[i] == 0x65)
+			return true;
+	return false;
+}
+
 static struct insn *note_insn(struct insn **list, const struct code *code,
 			      uint64_t address)
 {
@@ -231,6 +244,15 @@ static void look_for_mark(struct qemu_plugin_insn *insn, const uint8_t *bytes,
 						       CB_NO_REGS, NULL);
 }
 
+static void watch_stores(struct code *code, struct qemu_plugin_insn *insn,
+			 uint64_t address, bool by_gs)
+{
+	struct insn *noted = note_insn(&stores, code, address);
+
+	noted->by_gs = by_gs;
+	qemu_plugin_register_vcpu_mem_cb(insn, stored, CB_NO_REGS, MEM_W, noted);
+}
+
 static void note_bytes(struct code *code, const uint8_t *bytes, size_t size)
 {
 	if (size > MAX_BYTES - code->nr_bytes)
@@ -249,9 +271,7 @@ static void look_at(struct code *code, struct qemu_plugin_insn *insn)
 	if (is_locked(bytes, size))
 		note_insn(&locks, code, address);
 	if (want_stores && address >= MODULES_FROM && address < MODULES_TO)
-		qemu_plugin_register_vcpu_mem_cb(insn, stored, CB_NO_REGS, MEM_W,
-						 note_insn(&stores, code,
-							   address));
+		watch_stores(code, insn, address, goes_by_gs(bytes, size));
 	look_for_mark(insn, bytes, size);
 }
 

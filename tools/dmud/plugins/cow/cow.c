@@ -57,6 +57,17 @@
  * answers that a read would get, and they need no ack. Blocks in between, that are
  * neither, are asked for.
  *
+ * What is not used
+ * ================
+ *
+ * *A copy source of its own*: block n of the snapshot is block n of the origin, and
+ * is copied from nowhere else. *Zero*: what is not in the store is what the origin
+ * has there, which this daemon never reads, so of no block is it known that it is
+ * zeroes. *Discards*: the kernel sends them to the store where the block has a place,
+ * which is all that is wanted of them. The place stays the block's, since
+ * without one the block would be the origin's again: see "Discards" in
+ * Documentation/cow-format.rst.
+ *
  * When a commit fails
  * ===================
  *
