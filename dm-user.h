@@ -114,14 +114,17 @@ struct dmu_remap {
  */
 struct dmu_chains;
 
+/* Lists of a bucket's requests, and of its changes: a large I/O has many side by side. */
+#define DMU_HEADS	16
+
 /**
  * struct dmu_bucket - a 256th of all blocks, by windows as large as a run can be
  * @lock: protects all here, and all remaps, requests and changes listed here
  * @sizes: which @nr_of are not 0, a bit for each; read without the lock
  * @crowded: the worker has been asked to double the chains
  * @chains: remaps by block
- * @requests: struct dmu_request.node
- * @changes: struct dmu_change.node, latest first
+ * @requests: struct dmu_request.node, by block
+ * @changes: struct dmu_change.node, by block, latest first
  * @left: epoch, for READ and for WRITE, in which a remap last left, of an eighth
  *	of the bucket's blocks
  * @recycled: highest stamp of a remap that was recycled
@@ -132,12 +135,28 @@ struct dmu_bucket {
 	u8 sizes;
 	bool crowded;
 	struct dmu_chains __rcu *chains;
-	struct hlist_head requests;
-	struct hlist_head changes;
+	struct hlist_head requests[DMU_HEADS];
+	struct hlist_head changes[DMU_HEADS];
 	u64 left[DMU_LEFT][2];
 	u64 recycled;
 	unsigned int nr_of[DMU_RUN_SIZES];
 } ____cacheline_aligned_in_smp;
+
+static inline struct hlist_head *dmu_requests_of(struct dmu_bucket *bucket,
+						 u64 block)
+{
+	return &bucket->requests[block % DMU_HEADS];
+}
+
+static inline struct hlist_head *dmu_changes_of(struct dmu_bucket *bucket,
+						u64 block)
+{
+	return &bucket->changes[block % DMU_HEADS];
+}
+
+/* @heads: requests, or changes, of a bucket */
+#define dmu_for_each_head(head, heads) \
+	for ((head) = (heads); (head) < (heads) + DMU_HEADS; (head)++)
 
 /* When a remap of this block, or of one that shares its fate, last left. */
 static inline u64 *dmu_left(struct dmu_bucket *bucket, u64 block)

@@ -242,6 +242,18 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 	dmu_change_keep(space, change);
 }
 
+/* Is anything under way for any of its blocks? */
+static bool bucket_busy(struct dmu_bucket *bucket)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMU_HEADS; i++)
+		if (!hlist_empty(&bucket->requests[i]) ||
+		    !hlist_empty(&bucket->changes[i]))
+			return true;
+	return false;
+}
+
 /**
  * dmu_answer_run() - map blocks of which nothing is known, all at once
  * @space: of the key
@@ -261,7 +273,7 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 	u64 left = space->death;
 	unsigned int i;
 
-	if (!hlist_empty(&bucket->requests) || !hlist_empty(&bucket->changes) ||
+	if (bucket_busy(bucket) ||
 	    dmu_list_waits(&space->owing) || dmu_remaps_known(bucket, m->block, run_bits))
 		return false;
 	for (i = 0; i < DMU_LEFT; i++)

@@ -112,7 +112,8 @@ static bool change_skipped(struct dmu_change *c)
 {
 	struct dmu_change *before;
 
-	hlist_for_each_entry(before, &c->bucket->changes, node) {
+	hlist_for_each_entry(before, dmu_changes_of(c->bucket, c->m.block),
+			     node) {
 		if (before->next != c)
 			continue;
 		before->next = c->next;
@@ -369,7 +370,7 @@ struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 	struct dmu_change *c;
 
 	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(c, &bucket->changes, node)
+	hlist_for_each_entry(c, dmu_changes_of(bucket, block), node)
 		if (c->m.block == block && change_pending(c) &&
 		    !(detached && c->remap))
 			return c;
@@ -414,7 +415,7 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 	INIT_LIST_HEAD(&c->owing);
 	INIT_LIST_HEAD(&c->owed);
 	INIT_LIST_HEAD(&c->news);
-	hlist_add_head(&c->node, &bucket->changes);
+	hlist_add_head(&c->node, dmu_changes_of(bucket, m->block));
 	if (remap)
 		remap->change = c;
 	else

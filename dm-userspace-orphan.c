@@ -111,24 +111,32 @@ static bool lost_hope(struct dmu_change *c, dev_t none)
 	       c->m.flags & DMU_COPY && !dmu_tables_can_copy(c->space, &c->m);
 }
 
-/* Give up those that are lost. The bucket is locked. */
+static struct dmu_change *first_lost(struct dmu_bucket *bucket,
+				     bool (*lost)(struct dmu_change *c, dev_t dev),
+				     dev_t dev)
+{
+	struct hlist_head *head;
+	struct dmu_change *c;
+
+	dmu_for_each_head(head, bucket->changes)
+		hlist_for_each_entry(c, head, node)
+			if (lost(c, dev))
+				return c;
+	return NULL;
+}
+
+/*
+ * Give up those that are lost. The bucket is locked; with each that goes the lists may
+ * change at will.
+ */
 static void changes_forget(struct dmu_bucket *bucket,
 			   bool (*lost)(struct dmu_change *c, dev_t dev),
 			   dev_t dev)
 {
 	struct dmu_change *c;
-	bool again;
 
-	do {
-		again = false;
-		hlist_for_each_entry(c, &bucket->changes, node) {
-			if (!lost(c, dev))
-				continue;
-			dmu_change_forget(c);
-			again = true; /* the list may have changed at will */
-			break;
-		}
-	} while (again);
+	while ((c = first_lost(bucket, lost, dev)))
+		dmu_change_forget(c);
 }
 
 static void changes_forget_all(struct dmu_space *space,
@@ -189,11 +197,13 @@ void dmu_changes_give_up(struct dmu_space *space)
 void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			struct bio_list *bios)
 {
+	struct hlist_head *head;
 	struct dmu_change *c;
 
 	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(c, &bucket->changes, node) {
-		dmu_bios_take(&c->waiting, target, bios);
-		dmu_bios_take(&c->held, target, bios);
-	}
+	dmu_for_each_head(head, bucket->changes)
+		hlist_for_each_entry(c, head, node) {
+			dmu_bios_take(&c->waiting, target, bios);
+			dmu_bios_take(&c->held, target, bios);
+		}
 }

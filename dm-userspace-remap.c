@@ -479,11 +479,13 @@ static void bucket_empty(struct dmu_space *space, struct dmu_bucket *bucket)
 	struct dmu_chains *chains = rcu_dereference_raw(bucket->chains);
 	struct dmu_change *change;
 	struct dmu_remap *remap;
+	struct hlist_head *head;
 	struct hlist_node *next;
 	unsigned int i;
 
-	hlist_for_each_entry_safe(change, next, &bucket->changes, node)
-		mempool_free(change, &space->change_pool);
+	dmu_for_each_head(head, bucket->changes)
+		hlist_for_each_entry_safe(change, next, head, node)
+			mempool_free(change, &space->change_pool);
 	for (i = 0; i < 1U << dmu_chain_bits(chains); i++) {
 		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(chains)[i], node)
 			mempool_free(remap, &space->remap_pool);

@@ -191,7 +191,7 @@ bool dmu_request_waits(struct dmu_bucket *bucket, u64 block)
 	struct dmu_request *request;
 
 	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(request, &bucket->requests, node)
+	hlist_for_each_entry(request, dmu_requests_of(bucket, block), node)
 		if (request->block == block)
 			return true;
 	return false;
@@ -206,12 +206,15 @@ bool dmu_request_waits(struct dmu_bucket *bucket, u64 block)
 bool dmu_request_known(struct dmu_bucket *bucket, u64 block, u64 blocks)
 {
 	struct dmu_request *request;
+	u64 i;
 
 	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(request, &bucket->requests, node)
-		if (request->block - block < blocks &&
-		    READ_ONCE(request->state) != DMU_REQUEST_STARVED)
-			return true;
+	for (i = 0; i < min_t(u64, blocks, DMU_HEADS); i++)
+		hlist_for_each_entry(request, dmu_requests_of(bucket, block + i),
+				     node)
+			if (request->block - block < blocks &&
+			    READ_ONCE(request->state) != DMU_REQUEST_STARVED)
+				return true;
 	return false;
 }
 
@@ -224,15 +227,17 @@ void dmu_requests_mark(struct dmu_bucket *bucket, bool asked)
 {
 	struct dmu_request *request;
 	struct dmu_remap *remap;
+	struct hlist_head *head;
 
 	lockdep_assert_held(&bucket->lock);
-	hlist_for_each_entry(request, &bucket->requests, node) {
-		if (READ_ONCE(request->state) == DMU_REQUEST_STARVED)
-			continue;
-		remap = dmu_remap_find(bucket, request->block);
-		if (remap)
-			remap->asked = asked;
-	}
+	dmu_for_each_head(head, bucket->requests)
+		hlist_for_each_entry(request, head, node) {
+			if (READ_ONCE(request->state) == DMU_REQUEST_STARVED)
+				continue;
+			remap = dmu_remap_find(bucket, request->block);
+			if (remap)
+				remap->asked = asked;
+		}
 }
 
 /* A request that a bio can join; one that nobody has read can still change. */
@@ -243,7 +248,7 @@ static struct dmu_request *request_join(struct dmu_space *space,
 	struct dmu_request *request;
 	bool joined;
 
-	hlist_for_each_entry(request, &bucket->requests, node) {
+	hlist_for_each_entry(request, dmu_requests_of(bucket, block), node) {
 		if (request->block != block)
 			continue;
 		spin_lock(&space->lock);
@@ -293,7 +298,7 @@ static void request_make(struct dmu_space *space, struct dmu_bucket *bucket,
 	request->id.id = 0;
 	request->id.kind = DMU_ID_REQUEST;
 	request_fund(space, request);
-	hlist_add_head(&request->node, &bucket->requests);
+	hlist_add_head(&request->node, dmu_requests_of(bucket, block));
 
 	spin_lock(&space->lock);
 	request_enter(space, request, request->remap ? DMU_REQUEST_UNREAD :
@@ -562,6 +567,25 @@ void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer)
 	}
 }
 
+/* Without an answer. Context: bucket lock. */
+static void requests_end(struct dmu_space *space, struct hlist_head *head,
+			 struct bio_list *bios)
+{
+	struct dmu_request *request;
+	struct dmu_change *change;
+	struct dmu_remap *remap;
+	struct hlist_node *n;
+
+	hlist_for_each_entry_safe(request, n, head, node) {
+		spin_lock(&space->lock);
+		trace_dmu_request_ended(space, request->block, request->id.id);
+		dmu_request_end(space, request, bios, &remap, &change);
+		spin_unlock(&space->lock);
+		dmu_remap_free(space, remap);
+		dmu_change_free(space, change);
+	}
+}
+
 /**
  * dmu_requests_fail() - fail all I/O that waits for a daemon
  * @space: of the key
@@ -570,30 +594,20 @@ void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer)
  */
 void dmu_requests_fail(struct dmu_space *space)
 {
-	struct dmu_request *request;
-	struct dmu_change *change;
-	struct dmu_remap *remap;
 	struct bio_list bios;
-	struct hlist_node *n;
 	bool any = false;
 	unsigned int i;
 
 	for (i = 0; i < DMU_BUCKETS; i++) {
 		struct dmu_bucket *bucket = &space->buckets[i];
+		struct hlist_head *head;
 
 		bio_list_init(&bios);
 		spin_lock_irq(&bucket->lock);
-		hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
-			spin_lock(&space->lock);
-			trace_dmu_request_ended(space, request->block,
-						request->id.id);
-			dmu_request_end(space, request, &bios, &remap, &change);
-			spin_unlock(&space->lock);
-			dmu_remap_free(space, remap);
-			dmu_change_free(space, change);
-			any = true;
-		}
+		dmu_for_each_head(head, bucket->requests)
+			requests_end(space, head, &bios);
 		spin_unlock_irq(&bucket->lock);
+		any = any || !bio_list_empty(&bios);
 		dmu_space_done_list(space, &bios, BLK_STS_IOERR);
 		cond_resched();
 	}
@@ -663,14 +677,16 @@ void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
 {
 	struct dmu_space *space = target->space;
 	struct dmu_request *request;
+	struct hlist_head *head;
 	struct hlist_node *n;
 
-	hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
-		spin_lock(&space->lock);
-		dmu_bios_take(&request->bios, target, bios);
-		request_lost_bios(space, request);
-		spin_unlock(&space->lock);
-	}
+	dmu_for_each_head(head, bucket->requests)
+		hlist_for_each_entry_safe(request, n, head, node) {
+			spin_lock(&space->lock);
+			dmu_bios_take(&request->bios, target, bios);
+			request_lost_bios(space, request);
+			spin_unlock(&space->lock);
+		}
 }
 
 /* --- time ------------------------------------------------------------------- */
@@ -746,14 +762,16 @@ void dmu_requests_expire(struct dmu_space *space)
 
 	for (i = 0; i < DMU_BUCKETS; i++) {
 		struct dmu_bucket *bucket = &space->buckets[i];
+		struct hlist_head *head;
 
 		bio_list_init(&late);
 		spin_lock_irq(&bucket->lock);
-		hlist_for_each_entry_safe(request, n, &bucket->requests, node) {
-			spin_lock(&space->lock);
-			request_expire(space, request, &late);
-			spin_unlock(&space->lock);
-		}
+		dmu_for_each_head(head, bucket->requests)
+			hlist_for_each_entry_safe(request, n, head, node) {
+				spin_lock(&space->lock);
+				request_expire(space, request, &late);
+				spin_unlock(&space->lock);
+			}
 		spin_unlock_irq(&bucket->lock);
 		dmu_space_done_list(space, &late, BLK_STS_IOERR);
 		cond_resched();

@@ -177,13 +177,22 @@ static void aio_submit(struct dmt_io *io)
 		io_ended(io, -errno);
 }
 
+static size_t whole_pages(size_t len)
+{
+	return (len + 4095) / 4096 * 4096;
+}
+
 static struct dmt_io *io_make(int fd, enum dmt_op op, uint64_t offset,
 			      size_t len, int seed)
 {
 	struct dmt_io *io = calloc(1, sizeof(*io));
 	bool data = op == DMT_READ || op == DMT_WRITE || op == DMT_WRITE_FUA;
 
-	if (!io || posix_memalign(&io->buf, 4096, data ? len : 1))
+	/*
+	 * Nothing else in its pages: what another thread writes there while this one
+	 * forks would have Linux 6.1 read into the child's copy.
+	 */
+	if (!io || posix_memalign(&io->buf, 4096, data ? whole_pages(len) : 1))
 		errx(1, "no memory");
 	io->fd = fd;
 	io->op = op;

@@ -350,6 +350,16 @@ static bool some_are_counted(const struct dmt_load *load,
 	return false;
 }
 
+static bool end_all(struct dmt_load *load)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMT_LOAD_SLOTS; i++)
+		if (load->slots[i].io && !slot_end(load, &load->slots[i]))
+			return false;
+	return true;
+}
+
 /**
  * dmt_load_hold_copy() - have a copy, and whatever else, wait at the gate
  * @load: gated, and with a daemon
@@ -363,7 +373,8 @@ bool dmt_load_hold_copy(struct dmt_load *load)
 	struct dmt_slot *slot = &load->slots[0];
 	unsigned int i;
 
-	if (slot->io && !slot_end(load, slot))
+	/* One that had passed the gate would be counted, too. */
+	if (!end_all(load) || !dmt_counts(load->t.name, DMT_COPIES, 0))
 		return false;
 	dmt_gate_shut(&load->gate);
 	slot_take(load, slot, some_at_origin(load));
@@ -420,16 +431,6 @@ bool dmt_load_hold_for_sync(struct dmt_load *load)
 		warnx("block %u is not held, or not at its place", block);
 		return false;
 	}
-	return true;
-}
-
-static bool end_all(struct dmt_load *load)
-{
-	unsigned int i;
-
-	for (i = 0; i < DMT_LOAD_SLOTS; i++)
-		if (load->slots[i].io && !slot_end(load, &load->slots[i]))
-			return false;
 	return true;
 }
 
