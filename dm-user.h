@@ -154,10 +154,6 @@ static inline struct hlist_head *dmu_changes_of(struct dmu_bucket *bucket,
 	return &bucket->changes[block % DMU_HEADS];
 }
 
-/* @heads: requests, or changes, of a bucket */
-#define dmu_for_each_head(head, heads) \
-	for ((head) = (heads); (head) < (heads) + DMU_HEADS; (head)++)
-
 /* When a remap of this block, or of one that shares its fate, last left. */
 static inline u64 *dmu_left(struct dmu_bucket *bucket, u64 block)
 {

@@ -118,7 +118,7 @@ static struct dmu_change *first_lost(struct dmu_bucket *bucket,
 	struct hlist_head *head;
 	struct dmu_change *c;
 
-	dmu_for_each_head(head, bucket->changes)
+	for (head = bucket->changes; head < bucket->changes + DMU_HEADS; head++)
 		hlist_for_each_entry(c, head, node)
 			if (lost(c, dev))
 				return c;
@@ -201,7 +201,7 @@ void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 	struct dmu_change *c;
 
 	lockdep_assert_held(&bucket->lock);
-	dmu_for_each_head(head, bucket->changes)
+	for (head = bucket->changes; head < bucket->changes + DMU_HEADS; head++)
 		hlist_for_each_entry(c, head, node) {
 			dmu_bios_take(&c->waiting, target, bios);
 			dmu_bios_take(&c->held, target, bios);

@@ -483,7 +483,7 @@ static void bucket_empty(struct dmu_space *space, struct dmu_bucket *bucket)
 	struct hlist_node *next;
 	unsigned int i;
 
-	dmu_for_each_head(head, bucket->changes)
+	for (head = bucket->changes; head < bucket->changes + DMU_HEADS; head++)
 		hlist_for_each_entry_safe(change, next, head, node)
 			mempool_free(change, &space->change_pool);
 	for (i = 0; i < 1U << dmu_chain_bits(chains); i++) {

@@ -230,7 +230,7 @@ void dmu_requests_mark(struct dmu_bucket *bucket, bool asked)
 	struct hlist_head *head;
 
 	lockdep_assert_held(&bucket->lock);
-	dmu_for_each_head(head, bucket->requests)
+	for (head = bucket->requests; head < bucket->requests + DMU_HEADS; head++)
 		hlist_for_each_entry(request, head, node) {
 			if (READ_ONCE(request->state) == DMU_REQUEST_STARVED)
 				continue;
@@ -604,7 +604,7 @@ void dmu_requests_fail(struct dmu_space *space)
 
 		bio_list_init(&bios);
 		spin_lock_irq(&bucket->lock);
-		dmu_for_each_head(head, bucket->requests)
+		for (head = bucket->requests; head < bucket->requests + DMU_HEADS; head++)
 			requests_end(space, head, &bios);
 		spin_unlock_irq(&bucket->lock);
 		any = any || !bio_list_empty(&bios);
@@ -680,7 +680,7 @@ void dmu_requests_return(struct dmu_bucket *bucket, struct dmu_target *target,
 	struct hlist_head *head;
 	struct hlist_node *n;
 
-	dmu_for_each_head(head, bucket->requests)
+	for (head = bucket->requests; head < bucket->requests + DMU_HEADS; head++)
 		hlist_for_each_entry_safe(request, n, head, node) {
 			spin_lock(&space->lock);
 			dmu_bios_take(&request->bios, target, bios);
@@ -766,7 +766,7 @@ void dmu_requests_expire(struct dmu_space *space)
 
 		bio_list_init(&late);
 		spin_lock_irq(&bucket->lock);
-		dmu_for_each_head(head, bucket->requests)
+		for (head = bucket->requests; head < bucket->requests + DMU_HEADS; head++)
 			hlist_for_each_entry_safe(request, n, head, node) {
 				spin_lock(&space->lock);
 				request_expire(space, request, &late);
