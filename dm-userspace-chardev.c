@@ -42,6 +42,8 @@ static_assert(sizeof(struct dmu_msg_run_response) == 56);
 
 #define DMU_MAX_OUT (sizeof(struct dmu_msg_header) + \
 		     sizeof(struct dmu_msg_report))
+#define DMU_LEAST_OUT (sizeof(struct dmu_msg_header) + \
+		       sizeof(struct dmu_msg_status))
 #define DMU_MIN_OUT (sizeof(struct dmu_msg_header) + \
 		     sizeof(struct dmu_msg_map_request))
 
@@ -286,7 +288,7 @@ static ssize_t read_messages(struct dmu_file *file, char __user *buf,
 			r = read_events(file, buf + done, count - done);
 		if (r > 0)
 			done += r;
-	} while (r > 0 && done < count);
+	} while (r > 0 && count - done >= DMU_LEAST_OUT);
 	return done ? done : r;
 }
 

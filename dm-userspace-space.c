@@ -493,25 +493,22 @@ static void space_end(struct dmu_space *space)
 void dmu_space_leave(struct dmu_target *target)
 {
 	struct dmu_space *space = target->space;
-	bool last;
+	bool listed, last;
 
-	/* Another table took its place: see dmu_tables_activate(). */
-	if (list_empty(&target->node)) {
-		dmu_space_put(space);
-		return;
-	}
 	mutex_lock(&dmu_spaces_lock);
 	down_write(&space->answers);
 	spin_lock_irq(&space->targets_lock);
-	list_del(&target->node);
-	last = list_empty(&space->targets);
+	/* Else another table took its place: see dmu_tables_activate(). */
+	listed = !list_empty(&target->node);
+	list_del_init(&target->node);
+	last = listed && list_empty(&space->targets);
 	spin_unlock_irq(&space->targets_lock);
-	if (!last)
+	if (listed && !last)
 		dmu_tables_forget_end(target);
 	up_write(&space->answers);
 	if (last)
 		space_end(space);
-	else
+	else if (listed)
 		dmu_tables_forget_rest(target);
 	mutex_unlock(&dmu_spaces_lock);
 	dmu_space_put(space);

@@ -222,6 +222,26 @@ static bool is_replaced(const struct dmu_target *old,
 	       dm_table_get_md(target->ti->table);
 }
 
+/* A line of the table that this one replaces, listed no longer; NULL: there is none. */
+static struct dmu_target *unlist_replaced(struct dmu_target *target)
+{
+	struct dmu_space *space = target->space;
+	struct dmu_target *old, *found = NULL;
+
+	spin_lock_irq(&space->targets_lock);
+	if (table_active(target)) {
+		list_for_each_entry(old, &space->targets, node) {
+			if (!is_replaced(old, target))
+				continue;
+			found = old;
+			list_del_init(&old->node);
+			break;
+		}
+	}
+	spin_unlock_irq(&space->targets_lock);
+	return found;
+}
+
 /*
  * What the table has that this one replaces is forgotten before I/O meets this one,
  * and not when it is destroyed, which is after that: a block's device may be missing
@@ -229,18 +249,9 @@ static bool is_replaced(const struct dmu_target *old,
  */
 static void retire_replaced(struct dmu_target *target)
 {
-	struct dmu_space *space = target->space;
-	struct dmu_target *old, *next;
-	LIST_HEAD(lines);
+	struct dmu_target *old;
 
-	spin_lock_irq(&space->targets_lock);
-	if (table_active(target))
-		list_for_each_entry_safe(old, next, &space->targets, node)
-			if (is_replaced(old, target))
-				list_move_tail(&old->node, &lines);
-	spin_unlock_irq(&space->targets_lock);
-	list_for_each_entry_safe(old, next, &lines, node) {
-		list_del_init(&old->node);
+	while ((old = unlist_replaced(target))) {
 		dmu_tables_forget_end(old);
 		dmu_tables_forget_rest(old);
 	}
