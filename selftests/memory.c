@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Many mappings, and hardly any memory for them. */
 #define _GNU_SOURCE
+#include "lib/brief.h"
 #include "lib/gated.h"
+#include "lib/inject.h"
 #include "lib/suspend.h"
 #include "lib/sysfs.h"
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <time.h>
 
 static void put(const char *path, const char *value)
@@ -213,9 +213,6 @@ TEST_F(gated, mapping_whose_io_waits_is_never_taken)
 
 /* --- hardly any memory ------------------------------------------------------------------------ */
 
-#define FAILSLAB "/sys/kernel/debug/failslab/"
-#define CACHE(name) "/sys/kernel/slab/" name "/failslab"
-
 /**
  * @g: with a reserve of one mapping
  * @able: the kernel can fail allocations
@@ -226,35 +223,21 @@ FIXTURE(poor)
 	bool able;
 };
 
-/* From now on the module gets nothing but its reserve; or all it asks for. */
-static void starve(FIXTURE_DATA(poor) *self, bool on)
+/* From now on the I/O path gets nothing but the reserve; or all it asks for. */
+static void starve(const FIXTURE_DATA(poor) *self, bool on)
 {
-	if (!self->able)
-		return;
-	put(CACHE("dmu_remap"), on ? "1" : "0");
-	put(CACHE("dmu_change"), on ? "1" : "0");
-	put(FAILSLAB "probability", on ? "100" : "0");
+	if (self->able)
+		dmt_inject_own(on ? DMT_OWN_HURRIED : DMT_OWN_NONE);
 }
 
 FIXTURE_SETUP(poor)
 {
 	unsigned int old = dmt_param_get("remap_reserve");
-	struct stat st;
 
-	/* It may be there already. */
-	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	self->able = !stat(FAILSLAB "cache-filter", &st);
+	self->able = dmt_inject_able("failslab");
 	dmt_param_set("remap_reserve", 1);
 	dmt_gated_setup(&self->g);
 	dmt_param_set("remap_reserve", old);
-	if (!self->able)
-		return;
-	put(FAILSLAB "cache-filter", "1");
-	put(FAILSLAB "ignore-gfp-wait", "1");
-	put(FAILSLAB "task-filter", "0");
-	put(FAILSLAB "times", "-1");
-	put(FAILSLAB "verbose", "0");
-	put(FAILSLAB "interval", "1");
 	starve(self, true);
 }
 
@@ -312,6 +295,39 @@ TEST_F_TIMEOUT(poor, all_io_is_served_by_one_mapping, 120)
 		dmt_io_free(io[block]);
 	}
 	EXPECT_LE(31, dmt_counter(t->name, DMT_EVICTIONS));
+}
+
+/* Mappings stay for as long as there are fewer than that. */
+TEST_F(poor, reserve_holds_as_many_as_its_parameter_says)
+{
+	const struct dmt_disk *disk = &self->g.t.origin;
+	const unsigned int reserve = 5, blocks = 12;
+	unsigned int old = dmt_param_get("remap_reserve");
+	struct dmt_brief b;
+	uint64_t block;
+
+	NEEDS_FAILSLAB();
+	starve(self, false);
+	dmt_param_set("remap_reserve", reserve);
+	dmt_brief_make(&b, "reserved", disk);
+	dmt_param_set("remap_reserve", old);
+	starve(self, true);
+	for (block = 0; block < blocks; block++) {
+		struct dmt_io *io = dmt_io_now(b.fd, DMT_READ, block * DMT_BLOCK,
+					       DMT_BLOCK, 0);
+		uint32_t id = dmt_expect_request(b.ctl, block, RO);
+		struct dmt_map map = dmt_plain(disk, block, block, RO);
+
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, dmt_map(b.ctl, id, &map));
+		EXPECT_EQ(0, dmt_io_wait(io));
+		EXPECT_TRUE(dmt_io_matches(io, DMT_ORIGIN));
+		dmt_io_free(io);
+	}
+	EXPECT_EQ(reserve, dmt_counter(b.name, DMT_REMAPS));
+	EXPECT_EQ(blocks - reserve, dmt_counter(b.name, DMT_EVICTIONS));
+	close(b.ctl);
+	dmt_brief_remove(&b);
 }
 
 TEST_F_TIMEOUT(poor, copies_and_acks_need_no_more, 120)
@@ -386,7 +402,7 @@ TEST_F(poor, only_pushed_mappings_are_refused_for_memory)
 	NEEDS_FAILSLAB();
 	ASSERT_NE(0, id);
 	/* Also for those who could wait. */
-	put(FAILSLAB "ignore-gfp-wait", "0");
+	dmt_inject_own(DMT_OWN_ALL);
 	EXPECT_EQ(-ENOMEM, dmt_map(t->ctl, 0, &pushed));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
 	EXPECT_EQ(0, dmt_map(t->ctl, id, &map));
@@ -394,7 +410,7 @@ TEST_F(poor, only_pushed_mappings_are_refused_for_memory)
 	EXPECT_EQ(0, dmt_sync_done(t->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(io));
 	EXPECT_TRUE(dmt_place_has(&t->store, 1, 1, DMT_ORIGIN, 2));
-	put(FAILSLAB "ignore-gfp-wait", "1");
+	dmt_inject_own(DMT_OWN_HURRIED);
 	EXPECT_EQ(0, dmt_map(t->ctl, 0, &pushed));
 }
 

@@ -7,6 +7,7 @@
 #include "lib/brief.h"
 #include "lib/fixture.h"
 #include "lib/gate.h"
+#include "lib/inject.h"
 #include "lib/sysfs.h"
 #include <err.h>
 #include <stdlib.h>
@@ -95,23 +96,6 @@ FIXTURE_TEARDOWN(stacked)
 
 /* --- one mapping each --------------------------------------------------------------------- */
 
-#define FAILSLAB "/sys/kernel/debug/failslab/"
-#define CACHE(name) "/sys/kernel/slab/" name "/failslab"
-
-/* From now on the module gets nothing but its reserve; or all it asks for. */
-static void starve(bool on)
-{
-	put(FAILSLAB "cache-filter", "1");
-	put(FAILSLAB "ignore-gfp-wait", "1");
-	put(FAILSLAB "task-filter", "0");
-	put(FAILSLAB "times", "-1");
-	put(FAILSLAB "verbose", "0");
-	put(FAILSLAB "interval", "1");
-	put(CACHE("dmu_remap"), on ? "1" : "0");
-	put(CACHE("dmu_change"), on ? "1" : "0");
-	put(FAILSLAB "probability", on ? "100" : "0");
-}
-
 #define FEW 24u
 
 /* All at once, and then the other way round. */
@@ -134,19 +118,16 @@ static bool few_arrive(FIXTURE_DATA(stacked) *self, int seed)
 
 TEST_F_TIMEOUT(stacked, one_mapping_each_is_enough, 120)
 {
-	struct stat st;
 	bool ok;
 
-	/* It may be there already. */
-	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	if (stat(FAILSLAB "cache-filter", &st))
+	if (!dmt_inject_able("failslab"))
 		SKIP(return, "this kernel cannot fail allocations (no failslab)");
-	starve(true);
+	dmt_inject_own(DMT_OWN_HURRIED);
 	ok = few_arrive(self, 2);
 	/* Each had a mapping for every other block once. */
 	EXPECT_LE(FEW, dmt_counter("lower", DMT_EVICTIONS));
 	EXPECT_LE(FEW, dmt_counter("upper", DMT_EVICTIONS));
-	starve(false);
+	dmt_inject_own(DMT_OWN_NONE);
 	EXPECT_TRUE(ok);
 }
 

@@ -12,33 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FAILSLAB "/sys/kernel/debug/failslab/"
-#define CACHE(name) "/sys/kernel/slab/" name "/failslab"
-
 #define FIRST	8u /* block of a run that is asked for ... */
 #define RUN	16u /* ... of so many */
-
-static void put(const char *path, const char *value)
-{
-	FILE *f = fopen(path, "we");
-
-	if (!f || fputs(value, f) < 0 || fclose(f))
-		err(1, "writing %s to %s", value, path);
-}
-
-/* From now on the module's own objects come from its reserve, if at all. */
-static void scarcity(bool on, unsigned int percent)
-{
-	put(FAILSLAB "cache-filter", "1");
-	put(FAILSLAB "ignore-gfp-wait", "0");
-	put(FAILSLAB "task-filter", "0");
-	put(FAILSLAB "times", "-1");
-	put(FAILSLAB "verbose", "0");
-	put(FAILSLAB "interval", "1");
-	put(CACHE("dmu_remap"), on ? "1" : "0");
-	put(CACHE("dmu_change"), on ? "1" : "0");
-	put(FAILSLAB "probability", on && percent ? "100" : "0");
-}
 
 #define NEEDS_FAILSLAB() do { \
 	if (!self->able) \
@@ -77,7 +52,7 @@ FIXTURE_SETUP(answer)
 FIXTURE_TEARDOWN(answer)
 {
 	if (self->able)
-		scarcity(false, 0);
+		dmt_inject_own(DMT_OWN_NONE);
 	dmt_gated_teardown(&self->g);
 }
 
@@ -113,7 +88,7 @@ TEST_F(answer, to_a_run_that_was_asked_for_needs_no_memory)
 	r = dmt_run(FIRST, RUN, &t->store, 40, variant->flags);
 	if (r.flags & COPY)
 		dmt_run_copy(&r, &t->origin, FIRST);
-	scarcity(true, 100);
+	dmt_inject_own(DMT_OWN_ALL);
 	/* So it is with what nobody has asked for. */
 	pushed = dmt_run(40, RUN, &t->store, 0, RW);
 	EXPECT_EQ(-ENOMEM, dmt_map_run(t->ctl, 0, pushed));
@@ -126,7 +101,7 @@ TEST_F(answer, to_a_run_that_was_asked_for_needs_no_memory)
 		EXPECT_EQ(0, dmt_io_result(io[i]));
 	EXPECT_EQ(RUN, dmt_counter(t->name, DMT_REMAPS));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_EVICTIONS));
-	scarcity(false, 0);
+	dmt_inject_own(DMT_OWN_NONE);
 	for (i = 0; i < RUN; i++)
 		EXPECT_TRUE(dmt_place_has(&t->store, 40 + i, FIRST + i,
 					  r.flags & COPY ? DMT_ORIGIN : 0, 2));
@@ -172,7 +147,7 @@ FIXTURE_TEARDOWN(broken)
 	if (self->able) {
 		dmt_inject_stop("failslab");
 		dmt_inject_stop("fail_usercopy");
-		scarcity(false, 0);
+		dmt_inject_own(DMT_OWN_NONE);
 	}
 	dmt_gated_teardown(&self->g);
 }
@@ -189,13 +164,13 @@ TEST_F(broken, run_is_forgotten_where_no_part_can_be_kept)
 	ASSERT_EQ(0, push_all(t, &t->store, RW));
 	dmt_gate_shut(&self->g.store);
 	io = dmt_begin_write(t, 30, 5);
-	scarcity(true, 100);
+	dmt_inject_own(DMT_OWN_ALL);
 	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, ODD));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
 	EXPECT_EQ(DMT_BLOCKS - 1, dmt_counter(t->name, DMT_EVICTIONS));
 	/* Who left with it counts all the same: that write may still be under way. */
 	ASSERT_EQ(0, dmt_invalidate(t->ctl, 43, 30));
-	scarcity(false, 0);
+	dmt_inject_own(DMT_OWN_NONE);
 	dmt_grace_period();
 	EXPECT_TRUE(dmt_silent(t->ctl));
 	EXPECT_FALSE(dmt_io_done(io));
@@ -227,12 +202,12 @@ TEST_F(broken, answer_breaks_a_run_without_memory)
 	io = dmt_write_part(t->fd, ODD, 2);
 	id = dmt_expect_request(t->ctl, ODD, RW);
 	ASSERT_NE(0, id);
-	scarcity(true, 100);
+	dmt_inject_own(DMT_OWN_ALL);
 	EXPECT_EQ(0, dmt_map(t->ctl, id, &map));
 	EXPECT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
 	EXPECT_EQ(0, dmt_sync_done(t->ctl, id));
 	EXPECT_EQ(0, dmt_io_result(io));
-	scarcity(false, 0);
+	dmt_inject_own(DMT_OWN_NONE);
 	EXPECT_TRUE(dmt_place_has(&t->store, ODD, ODD, DMT_ORIGIN, 2));
 	EXPECT_EQ(1, dmt_counter(t->name, DMT_REMAPS));
 	EXPECT_EQ(DMT_BLOCKS - 1, dmt_counter(t->name, DMT_EVICTIONS));
@@ -280,13 +255,13 @@ TEST_F_TIMEOUT(broken, what_is_not_kept_of_a_run_is_counted, 120)
 		/* Not to be written to: that it leaves is not waited for. */
 		ASSERT_EQ(0, push_all(t, &t->store, RO));
 		before = dmt_counter(t->name, DMT_EVICTIONS);
-		scarcity(true, 0);
+		dmt_inject_own(DMT_OWN_NTH);
 		dmt_fail_nth(nth);
 		r = dmt_invalidate(t->ctl, 42, ODD);
 		if (!dmt_nth_failed())
 			break;
 		dmt_fail_nth(0);
-		scarcity(false, 0);
+		dmt_inject_own(DMT_OWN_NONE);
 		if (r == -EFAULT) /* that was its way into the kernel */
 			continue;
 		ASSERT_EQ(0, r);

@@ -113,6 +113,30 @@ void dmt_inject_stop(const char *what)
 	put_number(what, "require-end", UINT64_MAX);
 }
 
+/**
+ * dmt_inject_own() - let allocations of the module's own objects fail
+ * @which: of them, from now on
+ *
+ * What it has in reserve is there all the same.
+ */
+void dmt_inject_own(enum dmt_own which)
+{
+	static const char * const caches[] = { "dmu_remap", "dmu_change" };
+	char path[128];
+	unsigned int i;
+
+	dmt_inject("failslab", 0);
+	put_number("failslab", "cache-filter", 1);
+	put_number("failslab", "ignore-gfp-wait", which == DMT_OWN_HURRIED);
+	for (i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/failslab",
+			 caches[i]);
+		put(path, which == DMT_OWN_NONE ? "0" : "1");
+	}
+	if (which == DMT_OWN_HURRIED || which == DMT_OWN_ALL)
+		put_number("failslab", "probability", 100);
+}
+
 /* Is the disk one whose I/O fail_make_request fails? */
 void dmt_inject_disk(const struct dmt_disk *disk, bool on)
 {

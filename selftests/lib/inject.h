@@ -9,10 +9,20 @@
 
 #include "dmt.h"
 
+/**
+ * enum dmt_own - allocations of the module's own objects that fail
+ * @DMT_OWN_NONE: of them
+ * @DMT_OWN_NTH: those that dmt_fail_nth() says
+ * @DMT_OWN_HURRIED: all that may not wait, as those of the I/O path may not
+ * @DMT_OWN_ALL: of them
+ */
+enum dmt_own { DMT_OWN_NONE, DMT_OWN_NTH, DMT_OWN_HURRIED, DMT_OWN_ALL };
+
 bool dmt_inject_able(const char *what);
 void dmt_inject(const char *what, unsigned int percent);
 void dmt_inject_here(const char *what, unsigned int percent);
 void dmt_inject_stop(const char *what);
+void dmt_inject_own(enum dmt_own which);
 void dmt_inject_disk(const struct dmt_disk *disk, bool on);
 void dmt_fail_nth(unsigned int nth);
 bool dmt_nth_failed(void);
