@@ -128,6 +128,8 @@ struct dmu_chains;
  * @left: epoch, for READ and for WRITE, in which a remap last left, of an eighth
  *	of the bucket's blocks
  * @recycled: highest stamp of a remap that was recycled
+ * @lost: highest seq of a request that a daemon had read, and that ended without its
+ *	answer: that may still come
  * @nr_of: remaps in @chains, by the size of their runs
  */
 struct dmu_bucket {
@@ -139,6 +141,7 @@ struct dmu_bucket {
 	struct hlist_head changes[DMU_HEADS];
 	u64 left[DMU_LEFT][2];
 	u64 recycled;
+	u64 lost;
 	unsigned int nr_of[DMU_RUN_SIZES];
 } ____cacheline_aligned_in_smp;
 
@@ -446,6 +449,7 @@ struct dmu_counters {
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: some bucket is
+ * @hopeless: a change without a remap owes a copy that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
  * @remap_pool: struct dmu_remap
@@ -516,6 +520,7 @@ struct dmu_space {
 	atomic_t copying;
 	atomic_long_t nr_remaps;
 	bool crowded;
+	bool hopeless;
 	bool gathering;
 	struct delayed_work gather;
 	mempool_t remap_pool;

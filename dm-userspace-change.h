@@ -161,6 +161,7 @@ void dmu_changes_drain(struct dmu_space *space);
 void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev);
 void dmu_changes_end(struct dmu_space *space);
 void dmu_changes_give_up(struct dmu_space *space);
+void dmu_changes_despair(struct dmu_space *space);
 void dmu_changes_orphan(struct dmu_peer *peer);
 void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			struct bio_list *bios);

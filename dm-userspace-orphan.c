@@ -189,6 +189,21 @@ void dmu_changes_give_up(struct dmu_space *space)
 }
 
 /**
+ * dmu_changes_despair() - the worker's share: give up copies that no table can make
+ * @space: of the key
+ *
+ * Of changes that have lost their remaps after such a table had gone.
+ *
+ * Context: the worker.
+ */
+void dmu_changes_despair(struct dmu_space *space)
+{
+	/* What is set after this is seen the next time. */
+	if (READ_ONCE(space->hopeless) && xchg(&space->hopeless, false))
+		dmu_changes_give_up(space);
+}
+
+/**
  * dmu_changes_return() - take back what waits or is held of a target
  * @bucket: locked
  * @target: of a noflush suspend

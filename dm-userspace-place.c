@@ -20,16 +20,24 @@
 /**
  * dmu_place_owe() - a change goes on without a remap, to make its copy if it owes one
  * @c: its bucket is locked
+ *
+ * Where no table can make it the worker gives it up: others wait for it.
  */
 void dmu_place_owe(struct dmu_change *c)
 {
 	struct dmu_space *space = c->space;
 
-	if (!(c->m.flags & DMU_COPY) || dmu_list_waits(&c->owing))
+	if (!(c->m.flags & DMU_COPY))
 		return;
-	spin_lock(&space->lock);
-	list_add(&c->owing, &space->owing);
-	spin_unlock(&space->lock);
+	if (!dmu_list_waits(&c->owing)) {
+		spin_lock(&space->lock);
+		list_add(&c->owing, &space->owing);
+		spin_unlock(&space->lock);
+	}
+	if (!dmu_tables_can_copy(space, &c->m)) {
+		WRITE_ONCE(space->hopeless, true);
+		dmu_space_kick(space);
+	}
 }
 
 static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,

@@ -230,6 +230,7 @@ static void space_work(struct work_struct *work)
 
 	dmu_flight_run(&space->flight[WRITE]);
 	dmu_flight_run(&space->flight[READ]);
+	dmu_changes_despair(space);
 	dmu_changes_drain(space);
 	work_bios(space);
 	dmu_requests_fund(space);

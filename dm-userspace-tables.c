@@ -124,9 +124,10 @@ void dmu_tables_forget_rest(struct dmu_target *target)
 	for (i = 0; i < target->nr_devices; i++)
 		if (!device_used(space, target->devices[i].devt))
 			dmu_remaps_purge(space, target->devices[i].devt);
+	forget_uncovered(target);
+	/* Some may have lost their remaps only now. */
 	if (dmu_list_waits(&space->owing))
 		dmu_changes_give_up(space);
-	forget_uncovered(target);
 }
 
 /* --- what they have -------------------------------------------------------------- */

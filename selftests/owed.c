@@ -392,30 +392,71 @@ TEST_F(owed, answer_that_is_repeated_copies_nothing)
 /* --- who cannot wait for ever ------------------------------------------------------------- */
 
 /* A device whose table is never resumed, so that nothing is copied. */
-static bool load_only(const struct dmt *t, const char *name, const char *params)
+static bool load_only(const char *name, uint64_t blocks, const char *params)
 {
 	return !dmt_dm_create(name) &&
-	       !dmt_dm_load(name, 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
-			    params);
+	       !dmt_dm_load(name, 0, blocks * DMT_SECTORS, "userspace", params);
 }
 
-/* The same device again, with such a table and an invalidation that waits. */
-static bool wait_for_nothing(struct dmt_gated *g)
+/* The same device again, with such a table, and a copy that waits for it. */
+static bool copy_waits(struct dmt_gated *g, uint64_t block)
 {
-	struct dmt_map map = dmt_cow(&g->t, 1, 4, RW);
+	struct dmt_map map = dmt_cow(&g->t, block, 4, RW);
 	struct dmt *t = &g->t;
-	struct dmt_msg msg;
 	char params[256];
 
 	close(t->fd);
 	close(t->ctl);
 	t->fd = -1;
 	dmt_gated_params(g, params, sizeof(params));
-	if (dmt_dm_remove(t->name) || !load_only(t, t->name, params))
+	if (dmt_dm_remove(t->name) ||
+	    !load_only(t->name, DMT_BLOCKS, params))
 		return false;
 	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
-	return !dmt_map(t->ctl, 0, &map) && !dmt_invalidate(t->ctl, 42, 1) &&
+	return !dmt_map(t->ctl, 0, &map);
+}
+
+static bool invalidation_waits(const struct dmt *t)
+{
+	struct dmt_msg msg;
+
+	return !dmt_invalidate(t->ctl, 42, 1) &&
 	       dmt_read_msg(t->ctl, &msg) == -EAGAIN;
+}
+
+/**
+ * struct apart - tables of the key that have one of the disks each
+ * @name: of their devices, which nobody has resumed
+ */
+struct apart {
+	char name[2][64];
+};
+
+static bool apart_make(struct apart *apart, const struct dmt *t, uint64_t blocks)
+{
+	const struct dmt_disk *disks[2] = { &t->origin, &t->store };
+	char params[256];
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(apart->name[i], sizeof(apart->name[i]), "%s-%u",
+			 t->name, i);
+		snprintf(params, sizeof(params), "%s %u %u:%u", t->name,
+			 DMT_BLOCK, major(disks[i]->dev), minor(disks[i]->dev));
+		if (!load_only(apart->name[i], blocks, params))
+			return false;
+	}
+	return true;
+}
+
+/* Of the key nothing is left, but what the teardown wants to be there. */
+static bool apart_remove(struct apart *apart, struct dmt *t)
+{
+	if (dmt_dm_remove(apart->name[0]) || dmt_dm_remove(apart->name[1]))
+		return false;
+	close(t->ctl);
+	t->ctl = -1;
+	return dmt_keys_are_gone() && !dmt_dm_create(t->name);
 }
 
 TEST_F(owed, invalidation_ends_with_the_last_table)
@@ -423,7 +464,8 @@ TEST_F(owed, invalidation_ends_with_the_last_table)
 	struct dmt *t = &self->g.t;
 	struct dmt_msg msg;
 
-	ASSERT_TRUE(wait_for_nothing(&self->g));
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	ASSERT_TRUE(invalidation_waits(t));
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
 	EXPECT_EQ(0, dmt_read_msg(t->ctl, &msg));
 	close(t->ctl);
@@ -436,28 +478,77 @@ TEST_F(owed, invalidation_ends_with_the_last_table)
 /* Both devices are in a table still, but not in the same. */
 TEST_F(owed, invalidation_ends_with_the_last_table_that_can_copy)
 {
-	const struct dmt_disk *disks[2] = { &self->g.t.origin, &self->g.t.store };
 	struct dmt *t = &self->g.t;
-	char others[2][64], params[256];
-	unsigned int i;
+	struct apart apart;
 
-	ASSERT_TRUE(wait_for_nothing(&self->g));
-	for (i = 0; i < 2; i++) {
-		snprintf(others[i], sizeof(others[i]), "%s-%u", t->name, i);
-		snprintf(params, sizeof(params), "%s %u %u:%u", t->name,
-			 DMT_BLOCK, major(disks[i]->dev), minor(disks[i]->dev));
-		ASSERT_TRUE(load_only(t, others[i], params));
-	}
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	ASSERT_TRUE(invalidation_waits(t));
+	ASSERT_TRUE(apart_make(&apart, t, DMT_BLOCKS));
 	EXPECT_TRUE(dmt_silent(t->ctl));
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
 	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_FAILED));
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, dmt_dm_remove(others[i]));
-	close(t->ctl);
-	t->ctl = -1;
-	EXPECT_TRUE(dmt_keys_are_gone());
-	/* For the teardown. */
-	ASSERT_EQ(0, dmt_dm_create(t->name));
+	EXPECT_TRUE(apart_remove(&apart, t));
+}
+
+TEST_F(owed, invalidation_ends_where_no_table_can_copy_any_more)
+{
+	struct dmt *t = &self->g.t;
+	struct apart apart;
+
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	ASSERT_TRUE(apart_make(&apart, t, DMT_BLOCKS));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_FAILED));
+	EXPECT_TRUE(apart_remove(&apart, t));
+}
+
+/* Nobody can name the block any more; its place is another one's. */
+TEST_F(owed, place_of_a_block_that_no_table_has_is_free)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 1, 4, RW);
+	struct apart apart;
+	struct dmt_io *io;
+
+	ASSERT_TRUE(copy_waits(&self->g, DMT_BLOCKS - 2));
+	ASSERT_TRUE(apart_make(&apart, t, DMT_BLOCKS / 2));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	ASSERT_EQ(0, dmt_dm_resume(apart.name[1]));
+	t->fd = dmt_dm_open(apart.name[1], O_RDWR | O_DIRECT);
+	ASSERT_LE(0, t->fd);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	io = dmt_begin_write(t, 1, 2);
+	EXPECT_EQ(0, dmt_io_result(io));
+	close(t->fd);
+	t->fd = -1;
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 2, DMT_NO_PART));
+	EXPECT_TRUE(apart_remove(&apart, t));
+}
+
+/* A table that must not write is no use; a daemon can say that all stays as it is. */
+TEST_F(owed, block_that_cannot_be_copied_can_be_mapped_elsewhere)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->origin, 1, 1, RO);
+	char params[256];
+	const struct dmt_line line = { 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
+				       params };
+	struct dmt_io *io;
+
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	dmt_gated_params(&self->g, params, sizeof(params));
+	ASSERT_EQ(0, dmt_dm_load_lines(t->name, &line, 1, true));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	t->fd = dmt_dm_open(t->name, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, t->fd);
+	io = dmt_begin_read(t, 1);
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_FALSE(dmt_io_done(io));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(0, dmt_io_wait(io));
+	EXPECT_TRUE(dmt_io_matches(io, DMT_ORIGIN));
+	dmt_io_free(io);
 }
 
 TEST_HARNESS_MAIN
