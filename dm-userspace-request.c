@@ -567,6 +567,19 @@ void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer)
 	}
 }
 
+/* A request ends without its answer; a daemon that has read it may still give it. */
+static void request_lost(struct dmu_space *space, struct dmu_request *request,
+			 struct bio_list *bios, struct dmu_remap **remap,
+			 struct dmu_change **change)
+{
+	struct dmu_bucket *bucket = dmu_bucket_of(space, request->block);
+
+	trace_dmu_request_ended(space, request->block, request->id.id);
+	if (request->id.id)
+		bucket->lost = max(bucket->lost, request->seq);
+	dmu_request_end(space, request, bios, remap, change);
+}
+
 /* Without an answer. Context: bucket lock. */
 static void requests_end(struct dmu_space *space, struct hlist_head *head,
 			 struct bio_list *bios)
@@ -578,8 +591,7 @@ static void requests_end(struct dmu_space *space, struct hlist_head *head,
 
 	hlist_for_each_entry_safe(request, n, head, node) {
 		spin_lock(&space->lock);
-		trace_dmu_request_ended(space, request->block, request->id.id);
-		dmu_request_end(space, request, bios, &remap, &change);
+		request_lost(space, request, bios, &remap, &change);
 		spin_unlock(&space->lock);
 		dmu_remap_free(space, remap);
 		dmu_change_free(space, change);
@@ -660,8 +672,7 @@ static void request_lost_bios(struct dmu_space *space,
 		request_move(space, request);
 		return;
 	}
-	trace_dmu_request_ended(space, request->block, request->id.id);
-	dmu_request_end(space, request, &none, &remap, &change);
+	request_lost(space, request, &none, &remap, &change);
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);
 }

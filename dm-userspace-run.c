@@ -84,20 +84,27 @@ static struct dmu_remap *merge_once(struct dmu_space *space,
 {
 	struct dmu_remap *part[NEIGHBOURS], *run;
 	unsigned int bits = remap->run_bits + DMU_RUN_BITS;
+	u64 oldest = remap->stamp, newest = remap->stamp;
 	unsigned int i;
 
-	for (i = 0; i < NEIGHBOURS; i++)
+	for (i = 0; i < NEIGHBOURS; i++) {
 		part[i] = neighbour(bucket, remap, i);
-	/* An answer must find the remap as old as it was when it was asked for. */
-	if (dmu_request_known(bucket, part[0]->block, 1ULL << bits))
+		oldest = min(oldest, part[i]->stamp);
+		newest = max(newest, part[i]->stamp);
+	}
+	/*
+	 * An answer must find the remap as old as it was when it was asked for, also
+	 * where it comes late.
+	 */
+	if (dmu_request_known(bucket, part[0]->block, 1ULL << bits) ||
+	    (oldest < newest && oldest < bucket->lost))
 		return NULL;
 	run = remap_like(space, part[0], part[0]->block, bits);
 	if (!run)
 		return NULL;
-	for (i = 1; i < NEIGHBOURS; i++) {
+	run->stamp = newest;
+	for (i = 1; i < NEIGHBOURS; i++)
 		run->flags |= part[i]->flags & DMU_WROTE;
-		run->stamp = max(run->stamp, part[i]->stamp);
-	}
 	dmu_remap_hash(space, bucket, run);
 	for (i = 0; i < NEIGHBOURS; i++)
 		dmu_remap_unhash(space, bucket, part[i]);

@@ -8,6 +8,7 @@
 #include "lib/fixture.h"
 #include "lib/gate.h"
 #include "lib/run.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -616,6 +617,44 @@ TEST_F_TIMEOUT(runs, counters_are_exact_whatever_becomes_of_runs, 200)
 	ASSERT_TRUE(traced_blocks(self->dir, "dmu_remap_evicted: ", &come));
 	EXPECT_EQ(evicted + come, dmt_counter(t->name, DMT_EVICTIONS));
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+}
+
+/* --- answers that come late -------------------------------------------------------- */
+
+/* Nobody waits for either any more; but a daemon that is heard relies on its copy. */
+TEST_F(runs, late_answer_finds_each_block_as_old_as_it_was)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map;
+	struct dmt_io *io[2];
+	uint32_t ids[2];
+	uint64_t block;
+
+	dmt_disk_fill(&t->origin, 8, DMT_ORIGIN);
+	for (block = 8; block < 16; block++) {
+		map = dmt_plain(&t->origin, block, block, RO);
+		if (block != 9)
+			ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	}
+	io[0] = dmt_write_part(t->fd, 8, 2);
+	ids[0] = dmt_expect_request(t->ctl, 8, RW);
+	io[1] = dmt_begin_read(t, 9);
+	ids[1] = dmt_expect_request(t->ctl, 9, RO);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	EXPECT_EQ(-EIO, dmt_io_result(io[0]));
+	EXPECT_EQ(-EIO, dmt_io_result(io[1]));
+	/* All eight could be one now, of the age of the youngest. */
+	map = dmt_plain(&t->origin, 9, 9, RO);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	map = dmt_cow(t, 8, 20, RW);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &map));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 8, DMT_ORIGIN));
+	EXPECT_TRUE(dmt_place_has(&t->store, 20, 8, DMT_ORIGIN, DMT_NO_PART));
+	EXPECT_TRUE(dmt_write_block(t->fd, 8, 3) == 0);
+	EXPECT_TRUE(dmt_place_has(&t->store, 20, 8, 3, DMT_NO_PART));
+	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
 TEST_HARNESS_MAIN
