@@ -498,7 +498,8 @@ static struct dmu_mapping mapping_at(const struct dmu_space *space,
 
 	m.block += i;
 	m.dst_sector += i << space->block_shift;
-	m.src_sector += i << space->block_shift;
+	if (m.src) /* zeroes are at no place */
+		m.src_sector += i << space->block_shift;
 	if (m.id)
 		m.id += i;
 	return m;
