@@ -428,11 +428,9 @@ static int close_other(FIXTURE_DATA(endings) *self)
 static bool wipe_other(FIXTURE_DATA(endings) *self, struct other_io *io,
 		       unsigned int i)
 {
-	bool dead = i % 3 == 2, noflush = i % 3;
+	bool noflush = i % 3;
 	int r;
 
-	if (dead && !dmt_load_kill(&self->load))
-		return false;
 	if (itself(i))
 		r = dmsetup("wipe_table", noflush ? "--noflush" : NULL,
 			    self->other);
@@ -440,7 +438,7 @@ static bool wipe_other(FIXTURE_DATA(endings) *self, struct other_io *io,
 		r = wipe(self->other, SECTORS, noflush);
 	self->alone += !self->load.daemon;
 	self->flushed += !noflush;
-	if (dead)
+	if (!self->load.daemon)
 		dmt_load_daemon(&self->load, i);
 	return !r && end_io(self, io, noflush) && other_fails(self) &&
 	       !close_other(self) && !remove_soon(self->other);
@@ -484,6 +482,11 @@ static bool end_other(FIXTURE_DATA(endings) *self, enum kind kind,
 	bool ok;
 
 	if (!make_other(self))
+		return false;
+	/* Then what waits for a daemon, which is all of it, will fail. */
+	if (kind == OTHER_WIPED && i % 3 == 2 &&
+	    (!dmt_load_kill(&self->load) ||
+	     dmt_dm_message(self->other, "drop_idle")))
 		return false;
 	begin_io(self, io);
 	if (kind == OTHER_WIPED)

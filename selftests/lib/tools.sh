@@ -25,10 +25,11 @@ often()
 # NAME COMMAND...: a test that passes where the command does.
 check()
 {
-	local name=$1
+	local name=$1 began=$EPOCHREALTIME
 	shift
 
 	if "$@" > "$work/log" 2>&1; then
+		echo "# $(((${EPOCHREALTIME/./} - ${began/./}) / 1000)) ms"
 		ktap_test_pass "$name"
 	else
 		sed 's/^/# /' "$work/log"
