@@ -277,6 +277,75 @@ static void losing_a_superblock_loses_nothing(void **unused)
 	}
 }
 
+/**
+ * struct first - what is written first
+ * @offset: of it
+ * @seen: it has been
+ * @then_fail: what is written next is to fail
+ */
+struct first {
+	uint64_t offset;
+	bool seen;
+	bool then_fail;
+};
+
+static void note_first(struct sim *s, enum sim_event what, void *ctx)
+{
+	struct first *first = ctx;
+
+	if (what != SIM_WRITE || first->seen)
+		return;
+	first->seen = true;
+	first->offset = s->pending[s->nr - 1].offset;
+	s->fail_writes = first->then_fail;
+}
+
+/* What is being written may be lost with the power. */
+static void the_only_good_superblock_is_written_last(void **unused)
+{
+	unsigned int copy;
+
+	(void)unused;
+	for (copy = 0; copy < 2; copy++) {
+		struct sim *s = two_commits(false);
+		struct first first = { 0 };
+		struct cow_book *b;
+
+		*sim_disk(s, copy * COW_SUPER_DISTANCE) ^= 1;
+		s->event = note_first;
+		s->ctx = &first;
+		b = open_book(s);
+		assert_true(first.seen);
+		assert_int_equal(first.offset, copy * COW_SUPER_DISTANCE);
+		s->event = NULL;
+		close_book(b);
+		sim_free(s);
+	}
+}
+
+/* Which it becomes where the other one could not be written. */
+static void a_superblock_that_could_not_be_written_is_tried_first(void **unused)
+{
+	struct sim *s = two_commits(false);
+	struct first first = { .then_fail = true }, next = { 0 };
+	struct cow_book *b = open_book(s);
+
+	(void)unused;
+	s->event = note_first;
+	s->ctx = &first;
+	assert_int_equal(cow_book_super(b, b->sb), -EIO);
+	s->ctx = &next;
+	assert_int_equal(cow_book_super(b, b->sb), 0);
+	assert_true(first.seen && next.seen);
+	assert_int_not_equal(first.offset, next.offset);
+	s->event = NULL;
+	close_book(b);
+	b = open_book(s);
+	assert_int_equal(b->entries, 10);
+	close_book(b);
+	sim_free(s);
+}
+
 static void another_geometry_is_refused(void **unused)
 {
 	struct sim *s = two_commits(true);
@@ -325,6 +394,8 @@ int main(void)
 		cmocka_unit_test(pages_that_cannot_be_are_refused),
 		cmocka_unit_test(a_former_stores_pages_mean_nothing),
 		cmocka_unit_test(losing_a_superblock_loses_nothing),
+		cmocka_unit_test(the_only_good_superblock_is_written_last),
+		cmocka_unit_test(a_superblock_that_could_not_be_written_is_tried_first),
 		cmocka_unit_test(another_geometry_is_refused),
 		cmocka_unit_test(no_store_no_book),
 	};

@@ -152,8 +152,13 @@ int cow_book_super(struct cow_book *b, struct cow_super next)
 	ret = cow_super_write(b->fd, &next, b->buffer, &unflushed);
 	if (unflushed)
 		b->broken = true;
-	if (!ret)
+	if (!ret) {
 		b->sb = next;
+		return 0;
+	}
+	/* What was written of it may be all that is whole: it is not touched next. */
+	b->sb.generation = next.generation;
+	b->sb.whole = next.whole;
 	return ret;
 }
 

@@ -431,25 +431,26 @@ static void super_encode(const struct cow_super *sb, void *slot)
 /**
  * cow_super_write() - replace both copies of the superblock, durably
  * @fd: the store
- * @sb: what to write; the caller has raised its generation
+ * @sb: what to write; the caller has raised its generation. Knows afterwards, also
+ *	after an error, which copy is whole
  * @slot: room for one slot, aligned as O_DIRECT asks
  * @unflushed: set where it was a flush that failed: then nothing that was
  *	written before, and not flushed yet, can be relied upon
  *
- * One copy after the other, each durable before the next begins: at any moment
- * one of them is whole, and after a success both say the same, so that losing
- * either later loses nothing.
+ * One copy after the other, each durable before the next begins, and first the one
+ * that may be bad: at any moment one of them is whole, and after a success both say
+ * the same, so that losing either later loses nothing.
  *
  * Return: 0 or -errno
  */
-int cow_super_write(int fd, const struct cow_super *sb, void *slot,
-		    bool *unflushed)
+int cow_super_write(int fd, struct cow_super *sb, void *slot, bool *unflushed)
 {
-	unsigned int copy;
+	unsigned int copy, i;
 	int ret;
 
 	super_encode(sb, slot);
-	for (copy = SUPER_COPIES; copy-- > 0;) {
+	for (i = 0; i < SUPER_COPIES; i++) {
+		copy = !sb->whole;
 		ret = cow_pwrite(fd, slot, COW_SLOT_SIZE,
 				 copy * COW_SUPER_DISTANCE);
 		if (ret)
@@ -458,6 +459,7 @@ int cow_super_write(int fd, const struct cow_super *sb, void *slot,
 			*unflushed = true;
 			return -errno;
 		}
+		sb->whole = copy;
 	}
 	return 0;
 }
@@ -548,6 +550,7 @@ static int probe_supers(const uint8_t *head, const enum super_state *state,
 			char *err)
 {
 	bool both = state[0] == SUPER_GOOD && state[1] == SUPER_GOOD;
+	unsigned int whole = state[1] == SUPER_GOOD;
 
 	if (state[0] == SUPER_UNKNOWN || state[1] == SUPER_UNKNOWN) {
 		cow_error(err, "is a cow store of a newer format; this program knows version %u",
@@ -563,9 +566,9 @@ static int probe_supers(const uint8_t *head, const enum super_state *state,
 		return COW_UNUSABLE;
 	}
 	if (both)
-		*sb = copy[copy[1].generation > copy[0].generation];
-	else
-		*sb = copy[state[1] == SUPER_GOOD];
+		whole = copy[1].generation > copy[0].generation;
+	*sb = copy[whole];
+	sb->whole = whole;
 	sb->lopsided = memcmp(head, head + COW_SUPER_DISTANCE, COW_SLOT_SIZE);
 	return COW_STORE;
 }
@@ -641,7 +644,7 @@ int cow_store_probe(int fd, struct cow_super *sb, char *err)
 	return ret;
 }
 
-static int format_head(int fd, const struct cow_super *sb, uint8_t *head)
+static int format_head(int fd, struct cow_super *sb, uint8_t *head)
 {
 	bool unflushed;
 	int ret;

@@ -66,6 +66,7 @@ struct cow_geometry {
  * @commit: where @clean: number of the last commit
  * @clean: closed in good order, and nothing was written since
  * @lopsided: (not on disk) one of the copies is bad or older
+ * @whole: (not on disk) the copy that is known to be good, and as new as any
  */
 struct cow_super {
 	struct cow_geometry geo;
@@ -78,6 +79,7 @@ struct cow_super {
 	uint64_t commit;
 	bool clean;
 	bool lopsided;
+	unsigned int whole;
 };
 
 /**
@@ -143,7 +145,7 @@ uint64_t cow_zone_offset(uint64_t zone, uint32_t block_size);
 uint64_t cow_slot_offset(uint64_t page, unsigned int slot,
 			 uint32_t block_size);
 
-int cow_super_write(int fd, const struct cow_super *sb, void *slot,
+int cow_super_write(int fd, struct cow_super *sb, void *slot,
 		    bool *unflushed);
 bool cow_page_valid(const struct cow_disk_page *page, const uint8_t *uuid,
 		    uint64_t index);
