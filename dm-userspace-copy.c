@@ -10,6 +10,28 @@ static unsigned int max_copies = 64;
 module_param(max_copies, uint, 0644);
 MODULE_PARM_DESC(max_copies, "Copies of blocks in flight for each key");
 
+/*
+ * kcopyd asks the device to write zeroes wherever that says that it can; some find out
+ * only then that they cannot. So they are written, and waited for here, where other
+ * copies of kcopyd's end: this is rare.
+ */
+static bool zero_by_writing(const struct dmu_change *c)
+{
+	struct page_list zeroes = { .next = &zeroes, .page = ZERO_PAGE(0) };
+	struct dm_io_region to = {
+		.bdev = dmu_target_bdev(c->copier, c->m.dst),
+		.sector = c->m.dst_sector,
+		.count = c->len,
+	};
+	struct dm_io_request request = {
+		.bi_opf = REQ_OP_WRITE,
+		.mem = { .type = DM_IO_PAGE_LIST, .ptr.pl = &zeroes },
+		.client = c->space->io,
+	};
+
+	return !dm_io(&request, 1, &to, NULL, IOPRIO_DEFAULT);
+}
+
 /**
  * dmu_copy_over() - a copy has been made, or could not be made
  * @read_err: reading failed
@@ -26,6 +48,8 @@ void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 	struct percpu_ref *flight = c->flight;
 	struct dmu_space *space = c->space;
 
+	if (write_err && !c->m.src && zero_by_writing(c))
+		write_err = 0;
 	if (read_err || write_err) {
 		DMERR_LIMIT("%s: copying block %llu failed (%s)", space->key,
 			    c->m.block, read_err ? "reading" : "writing");

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include "lib/run.h"
+#include "lib/sysfs.h"
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -761,6 +762,71 @@ TEST_F(run, a_sync_run_outlives_its_daemon)
 	EXPECT_TRUE(written(t, 30, 10, 4));
 	EXPECT_EQ(4, remaps(t));
 	EXPECT_TRUE(dmt_inbox_empty(&self->in));
+}
+
+/* --- a disk that does not know itself -------------------------------------------------- */
+
+/**
+ * @g: as in most tests
+ * @over: one more gate in front of the store: what that can do it looked up once
+ */
+FIXTURE(blind)
+{
+	struct dmt_gated g;
+	struct dmt_gate over;
+};
+
+FIXTURE_SETUP(blind)
+{
+	struct dmt *t = &self->g.t;
+	char name[64], params[256];
+	unsigned int i;
+
+	dmt_gated_setup(&self->g);
+	for (i = 0; i < DMT_BLOCKS; i++)
+		dmt_place_fill(&t->store, i, i, JUNK);
+	snprintf(name, sizeof(name), "%.40s-over", t->name);
+	dmt_gate_make(&self->over, name, &t->store);
+	dmt_gated_params(&self->g, params, sizeof(params));
+	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
+				 "userspace", params));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+}
+
+FIXTURE_TEARDOWN(blind)
+{
+	const char *name = self->g.t.name;
+
+	EXPECT_EQ(0, dmt_dm_load(name, 0, DMT_BLOCKS * DMT_SECTORS, "error", ""));
+	EXPECT_EQ(0, dmt_dm_suspend(name, true));
+	EXPECT_EQ(0, dmt_dm_resume(name));
+	dmt_gate_remove(&self->over);
+	dmt_gated_teardown(&self->g);
+}
+
+TEST_F(blind, disk_that_finds_that_it_has_no_zeroes_is_written_to)
+{
+	struct dmt *t = &self->g.t;
+	struct dmu_msg_run_response r = dmt_run(3, 3, &t->store, 10, RW);
+	struct dmt_inbox in = { .fd = t->ctl };
+	struct dmt_io *io;
+	uint32_t id;
+
+	dmt_gate_refuse_discards(&self->g.store); /* and zeroes */
+	ASSERT_LT(0, dmt_queue_get(t->store.dev, "write_zeroes_max_bytes"));
+	io = dmt_write_part(t->fd, 3, 5);
+	id = dmt_inbox_run(&in, 3, 1, RW);
+	ASSERT_NE(0, id);
+	dmt_run_copy(&r, NULL, 0);
+	ASSERT_EQ(0, dmt_map_run(t->ctl, id, r));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(reads_zeroes(t, 4 * DMT_BLOCK, 2 * DMT_BLOCK));
+	EXPECT_TRUE(zeroes_around(t, 10, 3, 5));
+	EXPECT_TRUE(zeroes_around(t, 11, 4, DMT_NO_PART));
+	EXPECT_TRUE(zeroes_around(t, 12, 5, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&t->store, 13, 13, JUNK, DMT_NO_PART));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
 }
 
 TEST_HARNESS_MAIN
