@@ -79,7 +79,7 @@ static void forget_part(struct dmu_space *space, struct dmu_bucket *bucket,
 		return;
 	}
 	for (; block <= min(last, end); block++)
-		dmu_unmap(space, bucket, block);
+		dmu_unmap_and_ask(space, bucket, block);
 }
 
 static void forget_in_bucket(struct dmu_space *space, struct dmu_bucket *bucket,

@@ -26,7 +26,7 @@ static void forget_block(struct dmu_space *space, u64 block)
 	struct dmu_bucket *bucket = dmu_bucket_of(space, block);
 
 	spin_lock_irq(&bucket->lock);
-	dmu_unmap(space, bucket, block);
+	dmu_unmap_and_ask(space, bucket, block);
 	spin_unlock_irq(&bucket->lock);
 }
 

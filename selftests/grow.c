@@ -320,6 +320,17 @@ TEST_F(resized, while_fsync_runs)
 
 /* --- two devices with one key ----------------------------------------------------- */
 
+/* The next request, of the block; news of other things is read, and no more. */
+static uint32_t next_request(int ctl, uint64_t block)
+{
+	struct dmt_msg msg;
+
+	while (dmt_readable(ctl, DMT_PATIENCE) && dmt_read_msg(ctl, &msg) > 0)
+		if (msg.header.msg_type == DM_USERSPACE_MAP_BLOCK_REQ)
+			return msg.request.org_block == block ? msg.header.id : 0;
+	return 0;
+}
+
 TEST_F(small, longer_table_of_another_device_makes_it_longer_for_both)
 {
 	struct dmt *t = &self->g.t, other = self->g.t;
@@ -356,6 +367,46 @@ TEST_F(small, longer_table_of_another_device_makes_it_longer_for_both)
 	t->fd = -1;
 	ASSERT_EQ(0, dmt_dm_create(t->name));
 	ASSERT_EQ(0, dmt_dm_remove(other.name));
+}
+
+/*
+ * So that the block is asked for although a write to it is held, of which the daemon
+ * has not heard: it says the same again.
+ */
+TEST_F(small, longer_table_of_another_device_does_not_lose_what_is_held)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, LAST, 7, RW | SYNC);
+	struct dmt_io *write, *read;
+	char other[64];
+	uint32_t ids[2];
+
+	snprintf(other, sizeof(other), "%.24s-b", t->name);
+	write = begin(t, DMT_WRITE, 0, END, 2);
+	ids[0] = dmt_expect_request(t->ctl, LAST, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &map));
+	ASSERT_TRUE(dmt_readable(t->ctl, DMT_PATIENCE));
+	ASSERT_EQ(0, dmt_dm_create(other));
+	ASSERT_EQ(0, load(&self->g, other, LONG));
+	ASSERT_EQ(0, dmt_dm_resume(other));
+	read = begin(t, DMT_READ, 0, END, 0);
+	ids[1] = next_request(t->ctl, LAST);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	/* Too late, or in vain. */
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[0]));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, ids[1],
+				      DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[1]));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_EQ(0, dmt_io_result(read));
+	read = begin(t, DMT_READ, 0, END, 0);
+	EXPECT_EQ(0, dmt_io_wait(read));
+	EXPECT_TRUE(dmt_io_matches(read, 2));
+	dmt_io_free(read);
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_EQ(0, dmt_dm_remove(other));
 }
 
 /* The key lives on, and forgets how short the block was. */
