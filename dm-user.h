@@ -291,6 +291,9 @@ struct dmu_request *dmu_request_by_id(struct dmu_space *space, u32 id);
 void dmu_request_end(struct dmu_space *space, struct dmu_request *request,
 		     struct bio_list *bios, struct dmu_remap **remap,
 		     struct dmu_change **change);
+void dmu_request_lost(struct dmu_space *space, struct dmu_request *request,
+		      struct bio_list *bios, struct dmu_remap **remap,
+		      struct dmu_change **change);
 void dmu_requests_fund(struct dmu_space *space);
 void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer);
 void dmu_requests_fail(struct dmu_space *space);
@@ -365,7 +368,7 @@ struct dmu_invalidation {
 };
 
 void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
-		struct dmu_mapping *m, sector_t len, u64 seq,
+		struct dmu_mapping *m, sector_t len, u64 seq, u64 age,
 		struct dmu_peer *peer, struct bio_list *bios,
 		struct dmu_remap *remap, struct dmu_change *change);
 bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -376,6 +379,7 @@ bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
 void dmu_forget(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidate(struct dmu_invalidation *inv);
 bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
+void dmu_unmap_and_ask(struct dmu_space *space, struct dmu_bucket *bucket, u64 block);
 void dmu_invalidation_go_on(struct dmu_invalidation *inv);
 void dmu_peer_verdict(struct dmu_invalidation *inv);
 bool dmu_news_add(struct dmu_change *c);
@@ -423,7 +427,7 @@ struct dmu_counters {
  * @starved: requests without memory
  * @unread: requests that no daemon has read; oldest first
  * @copies: changes that wait to be copied
- * @owing: changes without a remap that still owe a copy
+ * @owing: changes without a remap, or from before a death, that still owe a copy
  * @barred: changes in DRAIN that wait for some of these
  * @drains: changes in DRAIN that the worker is to look at
  * @discards: what the one daemon is to be told of

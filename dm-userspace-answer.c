@@ -9,12 +9,25 @@
 #include "dm-userspace-trace.h"
 
 /*
+ * Did a daemon that is dead leave it behind, and has nobody said that it is true? Its
+ * copy may be under way still.
+ */
+static bool left_behind(const struct dmu_remap *remap)
+{
+	const struct dmu_change *c = remap->change;
+
+	return c && (c->state == DMU_CHANGE_ASK ||
+		     (c->state <= DMU_CHANGE_FAILED && c->m.flags & DMU_SYNC &&
+		      !c->owner));
+}
+
+/*
  * Is the block's present remap younger than an answer to a request of age @seq? Not
- * one that a dead daemon left behind, of which nobody has said that it is true.
+ * one that was left behind.
  */
 static bool answer_older(const struct dmu_remap *remap, u64 seq, bool asked)
 {
-	if (!seq || (asked && dmu_remap_asked_again(remap)))
+	if (!seq || (asked && left_behind(remap)))
 		return false;
 	if (asked)
 		return !(remap->flags & DMU_PUSHED) && seq < remap->stamp;
@@ -35,15 +48,25 @@ static bool same_rights(const struct dmu_remap *remap,
 	return !((remap->flags ^ m->flags) & (DMU_RD | DMU_WR));
 }
 
+/* Did the block live there before its change, so that there may be what was written? */
+static bool lives_there(const struct dmu_remap *remap)
+{
+	const struct dmu_change *c = remap->change;
+
+	return !c || (c->m.flags & DMU_LIVES && c->state != DMU_CHANGE_ASK);
+}
+
 /*
- * Where a block lives already, an answer copies nothing: whoever repeats it must
- * not undo what was written meanwhile. One that nobody asked for means it.
+ * Where a block lives already, an answer copies nothing: whoever repeats it, and be it
+ * twice, must not undo what was written meanwhile. One that nobody asked for means it.
  */
 static void strike_copy(const struct dmu_space *space,
 			const struct dmu_remap *old, struct dmu_mapping *m)
 {
-	if (!old->change && m->id && same_place(space, old, m))
-		m->flags &= ~DMU_COPY;
+	if (!m->id || !same_place(space, old, m) || !lives_there(old))
+		return;
+	m->flags &= ~DMU_COPY;
+	m->flags |= DMU_LIVES;
 }
 
 static bool answer_joins(const struct dmu_space *space,
@@ -201,25 +224,27 @@ bool dmu_answer_stale(struct dmu_space *space, struct dmu_bucket *bucket,
  *	is to copy from may be changed
  * @len: true length of the block, in sectors
  * @seq: age of the request that is answered; 0 where it is not outstanding
+ * @age: age of the request that it answers too late; 0 where it answers none
  * @peer: the daemon that answers
  * @bios: waited for it; empty after this
  * @remap: memory; used or freed
  * @change: likewise
  */
 void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
-		struct dmu_mapping *m, sector_t len, u64 seq,
+		struct dmu_mapping *m, sector_t len, u64 seq, u64 age,
 		struct dmu_peer *peer, struct bio_list *bios,
 		struct dmu_remap *remap, struct dmu_change *change)
 {
 	struct dmu_remap *old = dmu_remap_find(bucket, m->block);
-	u64 stamp = seq ?: READ_ONCE(space->last_seq);
+	/* Another late answer may be younger than a late one. */
+	u64 stamp = seq ?: age ?: READ_ONCE(space->last_seq);
 
 	trace_dmu_answered(space, m, 1);
 	m->named = m->src;
 	m->named_sector = m->src_sector;
 	if (old)
 		strike_copy(space, old, m);
-	if (old && dmu_remap_asked_again(old))
+	if (old && left_behind(old))
 		stamp = max(stamp, old->stamp);
 	if (old && answer_older(old, seq, true)) {
 		dmu_space_again_list(space, bios);
@@ -368,6 +393,25 @@ bool dmu_unmap(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
 		dmu_change_invalidate(remap->change);
 	dmu_remap_drop(space, bucket, remap, block);
 	return true;
+}
+
+/**
+ * dmu_unmap_and_ask() - drop a block's remap without its daemon's knowledge
+ * @space: of the key
+ * @bucket: of the block, locked
+ * @block: of the mapped device
+ *
+ * I/O that is held for it goes along, to the next mapping: its daemon may not have
+ * heard of it, and say once more that the block is to be copied to where it is.
+ */
+void dmu_unmap_and_ask(struct dmu_space *space, struct dmu_bucket *bucket, u64 block)
+{
+	struct dmu_remap *remap = dmu_remap_find(bucket, block);
+
+	if (remap && remap->change && remap->change->state == DMU_CHANGE_SYNC)
+		dmu_change_forget(remap->change);
+	else
+		dmu_unmap(space, bucket, block);
 }
 
 /**

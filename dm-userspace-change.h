@@ -81,7 +81,8 @@ enum dmu_change_state {
  * @flight: COPYING: counts as a write
  * @queue: QUEUED: in space->copies; DRAIN: in space->barred or space->drains
  *	(space->lock, as all below)
- * @owing: in space->owing: it has no remap, and its copy has not been made
+ * @owing: in space->owing: it has no remap, or its daemon may be dead, and its copy
+ *	has not been made
  * @id: while SYNC is not acknowledged
  * @owner: the daemon that owes the ack
  * @owed: in owner->owed; also without an @id, while a copy of it is not made
@@ -163,6 +164,7 @@ void dmu_changes_end(struct dmu_space *space);
 void dmu_changes_give_up(struct dmu_space *space);
 void dmu_changes_despair(struct dmu_space *space);
 void dmu_changes_orphan(struct dmu_peer *peer);
+void dmu_changes_owe(struct dmu_space *space);
 void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 			struct bio_list *bios);
 void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);

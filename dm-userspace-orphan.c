@@ -67,6 +67,33 @@ void dmu_changes_orphan(struct dmu_peer *peer)
 	}
 }
 
+/**
+ * dmu_changes_owe() - a daemon died: the next may use anew what is yet to be copied
+ * @space: of the key; no answer is being applied (space->answers)
+ *
+ * Its metadata may say of any copy that it was made, and that its source is free.
+ *
+ * Context: may sleep.
+ */
+void dmu_changes_owe(struct dmu_space *space)
+{
+	struct hlist_head *head;
+	struct dmu_change *c;
+	unsigned int i;
+
+	for (i = 0; i < DMU_BUCKETS && atomic_read(&space->nr_changes); i++) {
+		struct dmu_bucket *bucket = &space->buckets[i];
+
+		spin_lock_irq(&bucket->lock);
+		for (head = bucket->changes; head < bucket->changes + DMU_HEADS; head++)
+			hlist_for_each_entry(c, head, node)
+				if (c->state <= DMU_CHANGE_COPYING)
+					dmu_place_owe(c);
+		spin_unlock_irq(&bucket->lock);
+		cond_resched();
+	}
+}
+
 /* Does it come to nothing without the device? */
 static bool needs_device(const struct dmu_change *c, dev_t dev)
 {

@@ -119,6 +119,7 @@ void dmu_peer_close(struct dmu_peer *peer)
 	spin_unlock_irq(&space->lock);
 
 	dmu_changes_orphan(peer);
+	dmu_changes_owe(space);
 	if (peer->held)
 		space->death = dmu_flight_stamp(&space->flight[WRITE]);
 	up_write(&space->answers);
@@ -453,7 +454,7 @@ static int peer_answer(struct dmu_peer *peer, struct dmu_mapping *m,
 		swap(a.remap, *remap);
 		swap(a.change, *change);
 	}
-	dmu_answer(space, bucket, m, len, a.seq, peer, &a.bios, a.remap,
+	dmu_answer(space, bucket, m, len, a.seq, a.age, peer, &a.bios, a.remap,
 		   a.change);
 	r = 0;
 out:
@@ -638,8 +639,7 @@ void dmu_peer_fail(struct dmu_peer *peer, u32 id)
 	spin_lock(&space->lock);
 	request = dmu_request_by_id(space, id);
 	if (request && request->block == block) {
-		trace_dmu_request_ended(space, block, id);
-		dmu_request_end(space, request, &bios, &remap, &change);
+		dmu_request_lost(space, request, &bios, &remap, &change);
 	}
 	spin_unlock(&space->lock);
 	if (change)

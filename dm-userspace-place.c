@@ -7,7 +7,9 @@
  * live at that place, nor be copied from it. A daemon that lives knows that, and
  * invalidates the block first; but one may have died that had made the new place
  * durable, and to the next one the old place is free. So a mapping of another block
- * that leads there is barred: it waits in DRAIN for the older one's copy.
+ * that leads there is barred: it waits in DRAIN for the older one's copy. So is one by
+ * which that could be overwritten that is yet to be copied: after a death that may be
+ * free, too, and all copies that are not made yet are owed then.
  *
  * Where such a copy is not made in the end, whoever relies on it copies from where
  * it would have come: a daemon that believes the block copied must not be
@@ -18,8 +20,9 @@
 /* --- who owes ------------------------------------------------------------------ */
 
 /**
- * dmu_place_owe() - a change goes on without a remap, to make its copy if it owes one
- * @c: its bucket is locked
+ * dmu_place_owe() - what has to do with the places of a change waits for its copy
+ * @c: goes on without a remap, or without its daemon, to make its copy if it owes one;
+ *	its bucket is locked
  *
  * Where no table can make it the worker gives it up: others wait for it.
  */
@@ -47,12 +50,22 @@ static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
 	       owing->m.dst_sector < sector + len;
 }
 
-/* Does a mapping lead to where a copy is owed to, or copy from there? */
+/* Might a mapping overwrite what is yet to be copied? */
+static bool spoils(const struct dmu_change *owing, const struct dmu_mapping *m,
+		   sector_t len)
+{
+	return m->flags & (DMU_WR | DMU_COPY) && owing->m.src == m->dst &&
+	       m->dst_sector < owing->m.src_sector + owing->len &&
+	       owing->m.src_sector < m->dst_sector + len;
+}
+
+/* Does it lead to where a copy is owed to, or copy from there? */
 static bool concerns(const struct dmu_change *owing, const struct dmu_mapping *m,
 		     sector_t len)
 {
 	return overlaps(owing, m->dst, m->dst_sector, len) ||
-	       overlaps(owing, m->src, m->src_sector, len);
+	       overlaps(owing, m->src, m->src_sector, len) ||
+	       spoils(owing, m, len);
 }
 
 /**

@@ -567,10 +567,19 @@ void dmu_requests_unsend(struct dmu_space *space, struct dmu_peer *peer)
 	}
 }
 
-/* A request ends without its answer; a daemon that has read it may still give it. */
-static void request_lost(struct dmu_space *space, struct dmu_request *request,
-			 struct bio_list *bios, struct dmu_remap **remap,
-			 struct dmu_change **change)
+/**
+ * dmu_request_lost() - a request ends without its answer
+ * @space: of the key, locked
+ * @request: its bucket is locked; gone after this
+ * @bios: gets the bios that waited
+ * @remap: gets the remap that was set aside
+ * @change: gets the change that was set aside
+ *
+ * A daemon that has read it may still give one.
+ */
+void dmu_request_lost(struct dmu_space *space, struct dmu_request *request,
+		      struct bio_list *bios, struct dmu_remap **remap,
+		      struct dmu_change **change)
 {
 	struct dmu_bucket *bucket = dmu_bucket_of(space, request->block);
 
@@ -591,7 +600,7 @@ static void requests_end(struct dmu_space *space, struct hlist_head *head,
 
 	hlist_for_each_entry_safe(request, n, head, node) {
 		spin_lock(&space->lock);
-		request_lost(space, request, bios, &remap, &change);
+		dmu_request_lost(space, request, bios, &remap, &change);
 		spin_unlock(&space->lock);
 		dmu_remap_free(space, remap);
 		dmu_change_free(space, change);
@@ -672,7 +681,7 @@ static void request_lost_bios(struct dmu_space *space,
 		request_move(space, request);
 		return;
 	}
-	request_lost(space, request, &none, &remap, &change);
+	dmu_request_lost(space, request, &none, &remap, &change);
 	dmu_remap_free(space, remap);
 	dmu_change_free(space, change);
 }

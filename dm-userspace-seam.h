@@ -25,6 +25,7 @@ struct dmu_peer;
 #define DMU_PUSHED	BIT(7) /* remap only: nobody had asked for it */
 #define DMU_PROMISED	BIT(8) /* change only: a copy outlives its daemon */
 #define DMU_NO_SOURCE	BIT(9) /* change only: it cannot be copied again */
+#define DMU_LIVES	BIT(10) /* change only: the block was there before */
 
 /**
  * struct dmu_mapping - a daemon's answer

@@ -201,6 +201,28 @@ TEST_F(owed, place_is_not_lent_before_the_copy_owed_to_it_is_made)
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, SPARE));
 }
 
+/* To the next one, which finds the copy in its metadata, what was copied is free. */
+TEST_F(owed, place_is_not_lent_before_it_has_been_copied)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = from_spare(&self->g, RW);
+	struct dmt_map lent = dmt_plain(&self->g.spare, 7, 1, RW);
+	struct dmt_io *io;
+
+	ASSERT_TRUE(occupy(&self->g));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	die(self);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &lent));
+	io = dmt_begin_write(t, 7, 9);
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_FALSE(dmt_io_done(io));
+	ASSERT_TRUE(vacate(&self->g));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 1, 7, 9, DMT_NO_PART));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, SPARE));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, SPARE, DMT_NO_PART));
+}
+
 /*
  * The copy is given up with the daemon that wanted it, and passes to a mapping that
  * relied on it, and has been replaced, too.
@@ -362,6 +384,34 @@ TEST_F(owed, answer_to_the_older_request_counts_after_a_death)
 	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, DMT_ORIGIN, 2));
 }
 
+/* Be it that what the dead one has answered is being copied still. */
+TEST_F(owed, answer_to_the_older_request_counts_during_the_copy_of_the_younger)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW | SYNC);
+	struct dmt_map next = from_spare(&self->g, RW);
+	struct dmt_io *read = dmt_begin_read(t, 1), *write;
+	uint32_t ids[2];
+
+	next.to = 6;
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	dmt_gate_shut(&self->g.origin);
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	die(self);
+	EXPECT_EQ(ids[0], dmt_expect_request(t->ctl, 1, RO));
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &next));
+	dmt_gate_open(&self->g.origin);
+	EXPECT_EQ(0, dmt_io_result(read));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_settled(t));
+	EXPECT_TRUE(dmt_place_has(&t->store, 6, 1, SPARE, 2));
+}
+
 /* Who gives the same answer to another request must not undo what was written. */
 TEST_F(owed, answer_that_is_repeated_copies_nothing)
 {
@@ -386,6 +436,33 @@ TEST_F(owed, answer_that_is_repeated_copies_nothing)
 				      DM_USERSPACE_SYNC_COMPLETE));
 	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[1]));
 	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 3, 2));
+}
+
+/* Nor who gives it to two, of a block that lives there already. */
+TEST_F(owed, answer_that_is_given_twice_copies_nothing)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_cow(t, 1, 4, RW);
+	struct dmt_io *read = dmt_begin_read(t, 1), *write;
+	uint32_t ids[2];
+
+	ids[0] = dmt_expect_request(t->ctl, 1, RO);
+	write = dmt_write_part(t->fd, 1, 2);
+	ids[1] = dmt_expect_request(t->ctl, 1, RW);
+	ASSERT_NE(0, ids[0]);
+	ASSERT_NE(0, ids[1]);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 1, 3));
+	map.flags |= SYNC;
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[0], &map));
+	ASSERT_EQ(0, dmt_map(t->ctl, ids[1], &map));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, ids[1],
+				      DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, ids[1]));
+	EXPECT_EQ(0, dmt_io_result(read));
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_TRUE(dmt_settled(t));
 	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, 3, 2));
 }
 
