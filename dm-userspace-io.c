@@ -289,7 +289,7 @@ static int map_locked(struct dmu_target *target, struct dmu_bucket *bucket,
 	bool again;
 
 	if (dmu_target_returns(target))
-		return DM_MAPIO_REQUEUE;
+		return bio->bi_opf & REQ_NOWAIT ? -EAGAIN : DM_MAPIO_REQUEUE;
 	remap = dmu_remap_find(bucket, block);
 	again = remap && dmu_remap_asked_again(remap);
 	if (remap && !again && (!write || remap->flags & DMU_WR))

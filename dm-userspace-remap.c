@@ -186,10 +186,8 @@ static void free_unhashed(struct dmu_space *space, struct dmu_remap *remap)
 {
 	*space_of_unhashed(remap) = space;
 	atomic_inc(&space->nr_leaving);
-	if (dmu_list_waits(&space->starved))
-		call_rcu_hurry(&remap->rcu, remap_free_rcu);
-	else
-		call_rcu(&remap->rcu, remap_free_rcu);
+	/* Who starves later waits for it, too. */
+	call_rcu_hurry(&remap->rcu, remap_free_rcu);
 }
 
 /**
