@@ -125,6 +125,8 @@ void dmt_inject_own(enum dmt_own which)
 	char path[128];
 	unsigned int i;
 
+	/* First: without the filter all allocations would fail. */
+	put_number("failslab", "probability", 0);
 	dmt_inject("failslab", 0);
 	put_number("failslab", "cache-filter", 1);
 	put_number("failslab", "ignore-gfp-wait", which == DMT_OWN_HURRIED);

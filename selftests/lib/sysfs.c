@@ -3,8 +3,12 @@
 #define _GNU_SOURCE
 #include "sysfs.h"
 #include <err.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/loop.h>
+#include <linux/major.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -32,13 +36,35 @@ dev_t dmt_dev_of(int fd)
 	return st.st_rdev;
 }
 
+/*
+ * A request is counted a moment after whoever waits for it hears that it is over. To
+ * tell a loop device what it knows waits until none is left.
+ */
+static void all_are_counted(dev_t dev)
+{
+	struct loop_info64 info;
+	char path[64];
+	int fd;
+
+	if (major(dev) != LOOP_MAJOR)
+		return;
+	snprintf(path, sizeof(path), "/dev/loop%u", minor(dev));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, LOOP_GET_STATUS64, &info) ||
+	    ioctl(fd, LOOP_SET_STATUS64, &info))
+		err(1, "%s", path);
+	close(fd);
+}
+
 /* See Documentation/block/stat.rst. */
 struct dmt_stat dmt_stat(dev_t dev)
 {
 	uint64_t v[16];
-	FILE *f = dev_file(dev, "stat", "re");
 	unsigned int i;
+	FILE *f;
 
+	all_are_counted(dev);
+	f = dev_file(dev, "stat", "re");
 	for (i = 0; i < 16; i++)
 		if (fscanf(f, "%" SCNu64, &v[i]) != 1)
 			errx(1, "cannot read the statistics of a device");
