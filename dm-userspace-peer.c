@@ -638,9 +638,8 @@ void dmu_peer_fail(struct dmu_peer *peer, u32 id)
 	spin_lock_irq(&bucket->lock);
 	spin_lock(&space->lock);
 	request = dmu_request_by_id(space, id);
-	if (request && request->block == block) {
+	if (request && request->block == block)
 		dmu_request_lost(space, request, &bios, &remap, &change);
-	}
 	spin_unlock(&space->lock);
 	if (change)
 		dmu_forget(space, bucket, block);
