@@ -453,7 +453,7 @@ struct dmu_counters {
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: some bucket is
- * @hopeless: a change without a remap owes a copy that no table can make
+ * @hopeless: a copy is owed, as in @owing, that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
  * @remap_pool: struct dmu_remap
