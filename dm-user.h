@@ -85,6 +85,8 @@ struct dmu_peer;
  * @stamp: seq of the request it answers, or the newest when it was pushed; of a
  *	run, the newest of its blocks
  * @rcu: after it was unhashed
+ * @leaves: likewise, where it leaves together with others, and is their second: whose
+ *	they are
  *
  * A run has no change: it is always ready. A lockless reader looks at what is
  * above the union, and nothing else.
@@ -104,6 +106,7 @@ struct dmu_remap {
 			u64 stamp;
 		};
 		struct rcu_head rcu;
+		struct dmu_space *leaves;
 	};
 };
 
@@ -121,7 +124,6 @@ struct dmu_chains;
  * struct dmu_bucket - a 256th of all blocks, by windows as large as a run can be
  * @lock: protects all here, and all remaps, requests and changes listed here
  * @sizes: which @nr_of are not 0, a bit for each; read without the lock
- * @crowded: the worker has been asked to double the chains
  * @chains: remaps by block
  * @requests: struct dmu_request.node, by block
  * @changes: struct dmu_change.node, by block, latest first
@@ -135,7 +137,6 @@ struct dmu_chains;
 struct dmu_bucket {
 	spinlock_t lock; /* protects all of the bucket */
 	u8 sizes;
-	bool crowded;
 	struct dmu_chains __rcu *chains;
 	struct hlist_head requests[DMU_HEADS];
 	struct hlist_head changes[DMU_HEADS];
@@ -177,8 +178,8 @@ struct dmu_remap *dmu_remap_alloc(struct dmu_space *space, bool reserve);
 void dmu_remap_free(struct dmu_space *space, struct dmu_remap *remap);
 void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 		    struct dmu_remap *remap);
-void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
-		      struct dmu_remap *remap);
+void dmu_remaps_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		       struct dmu_remap **remaps, unsigned int nr);
 void dmu_left_note(struct dmu_space *space, struct dmu_bucket *bucket,
 		   u64 block, bool writes);
 void dmu_remap_publish(struct dmu_space *space, struct dmu_bucket *bucket,
@@ -452,7 +453,7 @@ struct dmu_counters {
  * @nr_changes: how many there are
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
- * @crowded: some bucket is
+ * @crowded: buckets whose chains the worker is to double, a bit for each
  * @hopeless: a copy is owed, as in @owing, that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
@@ -523,7 +524,7 @@ struct dmu_space {
 	atomic_t nr_changes;
 	atomic_t copying;
 	atomic_long_t nr_remaps;
-	bool crowded;
+	DECLARE_BITMAP(crowded, DMU_BUCKETS);
 	bool hopeless;
 	bool gathering;
 	struct delayed_work gather;

@@ -565,7 +565,7 @@ static void let_others_in(struct dmu_peer *peer)
  * dmu_peer_map() - a daemon says where blocks live
  * @peer: its connection
  * @mapping: what it says of the first one; the i-th has an id, and places, that
- *	are by i, and i blocks, further on
+ *	are by i, and i blocks, further on. May be changed
  * @count: how many
  *
  * Context: between dmu_peer_begin() and dmu_peer_end(); may sleep for memory
@@ -575,8 +575,7 @@ static void let_others_in(struct dmu_peer *peer)
  * -EINTR where the daemon is being killed. It ends at the first block that this is
  * true of; those before have been mapped.
  */
-int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
-		 u64 count)
+int dmu_peer_map(struct dmu_peer *peer, struct dmu_mapping *mapping, u64 count)
 {
 	struct dmu_space *space = peer->space;
 	struct dmu_mapping m;
@@ -587,10 +586,8 @@ int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 		return -EINVAL;
 	if (!count)
 		return -EINVAL;
-	if (count == 1) {
-		m = *mapping;
-		return map_block(peer, &m);
-	}
+	if (count == 1)
+		return map_block(peer, mapping);
 	if (run_wraps(space, mapping, count))
 		return -ERANGE;
 	for (i = 0; i < count && !r; i += done) {

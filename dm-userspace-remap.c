@@ -168,41 +168,77 @@ static void remap_free_rcu(struct rcu_head *rcu)
 	dmu_space_relieve(space);
 }
 
-/* Nobody finds it any more; some may be looking at it. */
-static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
-		   struct dmu_remap *remap)
+/* Of those that leave together: the next one, in the same place. */
+static struct dmu_remap **next_unhashed(struct dmu_remap *remap)
 {
-	unsigned int size = remap->run_bits / DMU_RUN_BITS;
-
-	lockdep_assert_held(&bucket->lock);
-	hlist_del_rcu(&remap->node);
-	WRITE_ONCE(bucket->nr_of[size], bucket->nr_of[size] - 1);
-	if (!bucket->nr_of[size])
-		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
-	atomic_long_dec(&space->nr_remaps);
+	return (struct dmu_remap **)&remap->node.pprev;
 }
 
-static void free_unhashed(struct dmu_space *space, struct dmu_remap *remap)
+static void remaps_free_rcu(struct rcu_head *rcu)
 {
-	*space_of_unhashed(remap) = space;
-	atomic_inc(&space->nr_leaving);
-	/* Who starves later waits for it, too. */
-	call_rcu_hurry(&remap->rcu, remap_free_rcu);
+	struct dmu_remap *remap = container_of(rcu, struct dmu_remap, rcu);
+	struct dmu_remap *next = *next_unhashed(remap);
+	struct dmu_space *space = next->leaves;
+	int nr = 0;
+
+	for (; remap; remap = next, nr++) {
+		next = *next_unhashed(remap);
+		mempool_free(remap, &space->remap_pool);
+	}
+	atomic_sub(nr, &space->nr_leaving);
+	dmu_space_relieve(space);
+}
+
+/* So many of a size are not found any more; some may be looking at them. */
+static void count_unhashed(struct dmu_space *space, struct dmu_bucket *bucket,
+			   unsigned int run_bits, unsigned int nr)
+{
+	unsigned int size = run_bits / DMU_RUN_BITS;
+
+	lockdep_assert_held(&bucket->lock);
+	WRITE_ONCE(bucket->nr_of[size], bucket->nr_of[size] - nr);
+	if (!bucket->nr_of[size])
+		WRITE_ONCE(bucket->sizes, bucket->sizes & ~BIT(size));
+	atomic_long_sub(nr, &space->nr_remaps);
+	atomic_add(nr, &space->nr_leaving);
 }
 
 /**
- * dmu_remap_unhash() - a remap is not found any more
+ * dmu_remaps_unhash() - remaps are not found any more
  * @space: of the key
- * @bucket: of the block, locked
- * @remap: published; freed once nobody looks at it
+ * @bucket: of their blocks, locked
+ * @remaps: two or more, of one size; published, and freed once nobody looks at them
+ * @nr: how many
  *
- * What it said still holds: others say the same.
+ * What they said still holds: others say the same.
  */
-void dmu_remap_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
-		      struct dmu_remap *remap)
+void dmu_remaps_unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		       struct dmu_remap **remaps, unsigned int nr)
 {
-	unhash(space, bucket, remap);
-	free_unhashed(space, remap);
+	struct dmu_remap *next = NULL;
+	unsigned int i = nr;
+
+	count_unhashed(space, bucket, remaps[0]->run_bits, nr);
+	while (i--) {
+		hlist_del_rcu(&remaps[i]->node);
+		*next_unhashed(remaps[i]) = next;
+		next = remaps[i];
+	}
+	/* The first one's place for it is taken. */
+	remaps[1]->leaves = space;
+	/* Who starves later waits for them, too. */
+	call_rcu_hurry(&remaps[0]->rcu, remaps_free_rcu);
+}
+
+/* Nobody finds it any more; it is freed once nobody looks at it. */
+static void unhash(struct dmu_space *space, struct dmu_bucket *bucket,
+		   struct dmu_remap *remap)
+{
+	count_unhashed(space, bucket, remap->run_bits, 1);
+	hlist_del_rcu(&remap->node);
+	*space_of_unhashed(remap) = space;
+	/* Who starves later waits for it, too. */
+	call_rcu_hurry(&remap->rcu, remap_free_rcu);
 }
 
 /**
@@ -234,7 +270,6 @@ static void remap_leave(struct dmu_space *space, struct dmu_bucket *bucket,
 	unhash(space, bucket, remap);
 	for (i = 0; i < min_t(u64, blocks, DMU_LEFT); i++)
 		dmu_left_note(space, bucket, block + i, writes);
-	free_unhashed(space, remap);
 }
 
 /**
@@ -290,12 +325,9 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 
 	for (i = 0; i < DMU_RUN_SIZES; i++)
 		nr += bucket->nr_of[i];
-	if (nr > 2U << bits && !bucket->crowded && bits < DMU_MAX_CHAIN_BITS) {
-		WRITE_ONCE(bucket->crowded, true);
-		/* Pairs with dmu_remaps_grow(): who sees this finds the bucket. */
-		smp_store_release(&space->crowded, true);
+	if (nr > 2U << bits && bits < DMU_MAX_CHAIN_BITS &&
+	    !test_and_set_bit(bucket - space->buckets, space->crowded))
 		dmu_space_kick(space);
-	}
 	if (unlikely(max && atomic_long_read(&space->nr_remaps) > max))
 		dmu_space_kick(space);
 }
@@ -362,8 +394,9 @@ static struct dmu_chains *chains_alloc(unsigned int bits, gfp_t gfp)
 	return (struct dmu_chains *)((unsigned long)heads | bits);
 }
 
-static void grow_bucket(struct dmu_bucket *bucket)
+static void grow_bucket(struct dmu_space *space, unsigned int number)
 {
+	struct dmu_bucket *bucket = &space->buckets[number];
 	struct dmu_chains *old, *new;
 	struct hlist_node *next;
 	struct dmu_remap *remap;
@@ -376,7 +409,7 @@ static void grow_bucket(struct dmu_bucket *bucket)
 			   GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	spin_lock_irq(&bucket->lock);
 	/* Without memory the chains stay long, until the next remap comes. */
-	WRITE_ONCE(bucket->crowded, false);
+	clear_bit(number, space->crowded);
 	if (new) {
 		for (i = 0; i < 1U << dmu_chain_bits(old); i++) {
 			hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(old)[i],
@@ -405,11 +438,8 @@ void dmu_remaps_grow(struct dmu_space *space)
 	unsigned int i;
 
 	/* Each miss brings the worker here: it is not to look at all of them. */
-	if (!READ_ONCE(space->crowded) || !xchg(&space->crowded, false))
-		return;
-	for (i = 0; i < DMU_BUCKETS; i++)
-		if (READ_ONCE(space->buckets[i].crowded))
-			grow_bucket(&space->buckets[i]);
+	for_each_set_bit(i, space->crowded, DMU_BUCKETS)
+		grow_bucket(space, i);
 }
 
 static void buckets_free(struct dmu_space *space)

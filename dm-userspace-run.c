@@ -30,29 +30,49 @@ static bool follows(const struct dmu_space *space, const struct dmu_remap *next,
 	       next->dst_sector == dmu_remap_dst(space, remap, next->block);
 }
 
-/* The i-th of the neighbours that a remap is one of; or NULL. */
-static struct dmu_remap *neighbour(struct dmu_bucket *bucket,
+/* Which of its neighbours a remap is. */
+static unsigned int own_number(const struct dmu_remap *remap)
+{
+	return (remap->block >> remap->run_bits) % NEIGHBOURS;
+}
+
+/* The i-th of them, where it is there, and says of its blocks what the remap does. */
+static struct dmu_remap *neighbour(const struct dmu_space *space,
+				   struct dmu_bucket *bucket,
 				   const struct dmu_remap *remap, unsigned int i)
 {
 	u64 first = (remap->block >> remap->run_bits) & ~(NEIGHBOURS - 1ULL);
+	struct dmu_remap *found;
 
-	return dmu_remap_find_run(bucket, (first + i) << remap->run_bits,
-				  remap->run_bits);
+	found = dmu_remap_find_run(bucket, (first + i) << remap->run_bits,
+				   remap->run_bits);
+	return follows(space, found, remap) ? found : NULL;
 }
 
-/* Are all neighbours of a remap there, and can they become one with it? */
-static bool has_neighbours(const struct dmu_space *space,
-			   struct dmu_bucket *bucket,
-			   const struct dmu_remap *remap)
+/* Blocks mostly come in an order, up or down: the one to lack is beside it. */
+static bool lacks_beside(const struct dmu_space *space, struct dmu_bucket *bucket,
+			 const struct dmu_remap *remap)
 {
-	unsigned int own = remap->block >> remap->run_bits;
-	unsigned int n;
+	unsigned int own = own_number(remap);
 
-	/* Blocks mostly come in their order: the next one is the one to lack. */
-	for (n = 1; n < NEIGHBOURS; n++)
-		if (!follows(space, neighbour(bucket, remap,
-					      (own + n) % NEIGHBOURS), remap))
+	return !neighbour(space, bucket, remap, (own + 1) % NEIGHBOURS) ||
+	       !neighbour(space, bucket, remap, (own - 1) % NEIGHBOURS);
+}
+
+/* Get all neighbours of a remap, where they can become one with it. */
+static bool get_neighbours(const struct dmu_space *space,
+			   struct dmu_bucket *bucket, struct dmu_remap *remap,
+			   struct dmu_remap **part)
+{
+	unsigned int own = own_number(remap), n, i;
+
+	part[own] = remap;
+	for (n = 1; n < NEIGHBOURS; n++) {
+		i = (own + n) % NEIGHBOURS;
+		part[i] = neighbour(space, bucket, remap, i);
+		if (!part[i])
 			return false;
+	}
 	return true;
 }
 
@@ -77,18 +97,19 @@ static struct dmu_remap *remap_like(const struct dmu_space *space,
 	return like;
 }
 
-/* One for eight that can become one, or NULL. */
-static struct dmu_remap *merge_once(struct dmu_space *space,
-				    struct dmu_bucket *bucket,
-				    const struct dmu_remap *remap)
+/* One for a remap and its neighbours, or NULL where they cannot become one. */
+static noinline struct dmu_remap *merge_once(struct dmu_space *space,
+					     struct dmu_bucket *bucket,
+					     struct dmu_remap *remap)
 {
-	struct dmu_remap *part[NEIGHBOURS], *run;
 	unsigned int bits = remap->run_bits + DMU_RUN_BITS;
 	u64 oldest = remap->stamp, newest = remap->stamp;
+	struct dmu_remap *part[NEIGHBOURS], *run;
 	unsigned int i;
 
+	if (!get_neighbours(space, bucket, remap, part))
+		return NULL;
 	for (i = 0; i < NEIGHBOURS; i++) {
-		part[i] = neighbour(bucket, remap, i);
 		oldest = min(oldest, part[i]->stamp);
 		newest = max(newest, part[i]->stamp);
 	}
@@ -106,8 +127,7 @@ static struct dmu_remap *merge_once(struct dmu_space *space,
 	for (i = 1; i < NEIGHBOURS; i++)
 		run->flags |= part[i]->flags & DMU_WROTE;
 	dmu_remap_hash(space, bucket, run);
-	for (i = 0; i < NEIGHBOURS; i++)
-		dmu_remap_unhash(space, bucket, part[i]);
+	dmu_remaps_unhash(space, bucket, part, NEIGHBOURS);
 	return run;
 }
 
@@ -122,7 +142,7 @@ void dmu_remap_merge(struct dmu_space *space, struct dmu_bucket *bucket,
 {
 	lockdep_assert_held(&bucket->lock);
 	while (remap && remap->run_bits < DMU_MAX_RUN_BITS &&
-	       has_neighbours(space, bucket, remap))
+	       !lacks_beside(space, bucket, remap))
 		remap = merge_once(space, bucket, remap);
 }
 

@@ -127,7 +127,7 @@ void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
 		     unsigned int nr);
 void dmu_peer_begin(struct dmu_peer *peer);
 void dmu_peer_end(struct dmu_peer *peer);
-int dmu_peer_map(struct dmu_peer *peer, const struct dmu_mapping *m, u64 count);
+int dmu_peer_map(struct dmu_peer *peer, struct dmu_mapping *m, u64 count);
 void dmu_peer_fail(struct dmu_peer *peer, u32 id);
 int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id);
 void dmu_peer_sync_done(struct dmu_peer *peer, u32 id);
