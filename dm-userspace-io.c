@@ -549,21 +549,33 @@ static void io_failed(struct dmu_space *space, const struct dmu_bio *pb,
 			   blk_status_to_errno(status));
 }
 
+/* Some devices find only when it comes that they cannot take a discard. */
+static bool discard_refused(const struct bio *bio, blk_status_t status)
+{
+	if (bio_op(bio) != REQ_OP_DISCARD)
+		return false;
+	return status == BLK_STS_NOTSUPP ||
+	       (status == BLK_STS_TARGET && !bdev_max_discard_sectors(bio->bi_bdev));
+}
+
 /* All but a hit that went well. */
 static noinline int end_unusual(struct dmu_target *target, struct dmu_bio *pb,
-				struct bio *bio, blk_status_t error)
+				struct bio *bio, blk_status_t *error)
 {
 	bool at_device = pb->flight;
 	int r = DM_ENDIO_DONE;
 
-	if (at_device)
+	if (at_device) {
 		dmu_flight_leave(pb->flight);
+		if (discard_refused(bio, *error))
+			*error = BLK_STS_OK;
+	}
 	if (pb->change) {
 		pb->flight = NULL;
-		r = dmu_change_endio(pb, bio, error);
+		r = dmu_change_endio(pb, bio, *error);
 	}
-	if (error && r == DM_ENDIO_DONE && is_failure(error))
-		io_failed(target->space, pb, at_device, error);
+	if (*error && r == DM_ENDIO_DONE && is_failure(*error))
+		io_failed(target->space, pb, at_device, *error);
 	return r;
 }
 
@@ -582,7 +594,7 @@ int dmu_end_io(struct dm_target *ti, struct bio *bio, blk_status_t *error)
 	struct percpu_ref *flight = pb->flight;
 
 	if (unlikely(!flight || pb->change || *error))
-		return end_unusual(ti->private, pb, bio, *error);
+		return end_unusual(ti->private, pb, bio, error);
 	dmu_flight_leave(flight);
 	return DM_ENDIO_DONE;
 }

@@ -152,6 +152,17 @@ static struct dmu_change *first_lost(struct dmu_bucket *bucket,
 	return NULL;
 }
 
+/* Whoever relies on a copy is to know that it will not be made. */
+static void say_given_up(const struct dmu_change *c)
+{
+	if (!(c->m.flags & DMU_COPY) || c->copied || c->state == DMU_CHANGE_FAILED)
+		return;
+	DMERR_LIMIT("%s: copying block %llu is given up: no table has its devices any more",
+		    c->space->key, c->m.block);
+	this_cpu_inc(c->space->counters->errors);
+	dmu_report(c->space, DMU_COPY_FAILED, c->m.block, c->m.id, -ENODEV);
+}
+
 /*
  * Give up those that are lost. The bucket is locked; with each that goes the lists may
  * change at will.
@@ -162,8 +173,10 @@ static void changes_forget(struct dmu_bucket *bucket,
 {
 	struct dmu_change *c;
 
-	while ((c = first_lost(bucket, lost, dev)))
+	while ((c = first_lost(bucket, lost, dev))) {
+		say_given_up(c);
 		dmu_change_forget(c);
+	}
 }
 
 static void changes_forget_all(struct dmu_space *space,
@@ -247,5 +260,8 @@ void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 		hlist_for_each_entry(c, head, node) {
 			dmu_bios_take(&c->waiting, target, bios);
 			dmu_bios_take(&c->held, target, bios);
+			/* News of what comes back later does not keep others waiting. */
+			if (bio_list_empty(&c->waiting) && !c->inflight)
+				dmu_change_silent(c);
 		}
 }

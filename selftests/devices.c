@@ -11,9 +11,11 @@
 #include <dirent.h>
 #include <err.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 /* --- several TiB ------------------------------------------------------------------ */
 
@@ -337,6 +339,49 @@ TEST_F(dm, disk_that_cannot_be_written_to_is_for_read_only_tables)
 	EXPECT_EQ(0, system("modprobe -r scsi_debug"));
 	ASSERT_EQ(0, dmt_dm_create(t->name));
 	close(fd);
+}
+
+static int discard_block(int fd, uint64_t block)
+{
+	uint64_t range[2] = { block * DMT_BLOCK, DMT_BLOCK };
+
+	return ioctl(fd, BLKDISCARD, range) ? -errno : 0;
+}
+
+/* It says that it takes so much at once, and does not, from now on. */
+static bool refuse_discards(void)
+{
+	return !system("echo 1 > /sys/module/scsi_debug/parameters/write_same_length");
+}
+
+TEST_F(dm, discard_that_a_disk_refuses_only_when_it_comes_is_ignored)
+{
+	struct dmt *t = &self->t;
+	struct dmt_disk disk = { 0 };
+	struct dmt_map map = dmt_plain(&disk, 1, 2, RW);
+	char params[128];
+
+	if (!make_debug_disk(&disk, "lbpws=1"))
+		SKIP(return, "there is no scsi_debug");
+	snprintf(params, sizeof(params), "%s 4096 %u:%u", t->name,
+		 major(disk.dev), minor(disk.dev));
+	ASSERT_EQ(0, dmt_dm_load(t->name, 0, DMT_BLOCKS * DMT_SECTORS,
+				 "userspace", params));
+	ASSERT_EQ(0, dmt_dm_resume(t->name));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	EXPECT_EQ(0, discard_block(t->fd, 1));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 1, 2));
+	ASSERT_NE(0, dmt_queue_get(disk.dev, "discard_max_bytes"));
+	ASSERT_TRUE(refuse_discards());
+	EXPECT_EQ(0, discard_block(t->fd, 1));
+	EXPECT_EQ(0, dmt_queue_get(disk.dev, "discard_max_bytes"));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, 2));
+	close(t->fd);
+	t->fd = -1;
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	EXPECT_EQ(0, system("modprobe -r scsi_debug"));
+	ASSERT_EQ(0, dmt_dm_create(t->name));
 }
 
 /* --- two devices ------------------------------------------------------------------------------ */

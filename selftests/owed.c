@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "lib/brief.h"
 #include "lib/gated.h"
+#include "lib/run.h"
 #include "lib/sysfs.h"
 
 #define NR_PLACES	300u
@@ -577,6 +578,28 @@ TEST_F(owed, invalidation_ends_where_no_table_can_copy_any_more)
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
 	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
 	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_FAILED));
+	EXPECT_TRUE(apart_remove(&apart, t));
+}
+
+/* By a daemon that has not asked for a verdict, and may believe that it was made. */
+TEST_F(owed, copy_that_is_given_up_is_reported)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map moved = dmt_plain(&t->origin, 1, 1, RO);
+	struct apart apart;
+	struct dmt_msg msg;
+
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_REPORTS));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &moved));
+	ASSERT_TRUE(apart_make(&apart, t, DMT_BLOCKS));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	ASSERT_TRUE(dmt_expect(t->ctl, DM_USERSPACE_REPORT, &msg));
+	EXPECT_EQ(DMU_REPORT_COPY_FAILED, msg.report.report);
+	EXPECT_EQ(1, msg.report.block);
+	EXPECT_EQ(-ENODEV, msg.report.error);
+	EXPECT_TRUE(dmt_silent(t->ctl));
 	EXPECT_TRUE(apart_remove(&apart, t));
 }
 
