@@ -164,32 +164,40 @@ static void say_given_up(const struct dmu_change *c)
 }
 
 /*
- * Give up those that are lost. The bucket is locked; with each that goes the lists may
- * change at will.
+ * Give up those that are lost, but no more than @max. The bucket is locked; with each
+ * that goes the lists may change at will. Returns whether none is left.
  */
-static void changes_forget(struct dmu_bucket *bucket,
+static bool changes_forget(struct dmu_bucket *bucket,
 			   bool (*lost)(struct dmu_change *c, dev_t dev),
-			   dev_t dev)
+			   dev_t dev, unsigned int max)
 {
 	struct dmu_change *c;
 
 	while ((c = first_lost(bucket, lost, dev))) {
+		if (!max--)
+			return false;
 		say_given_up(c);
 		dmu_change_forget(c);
 	}
+	return true;
 }
+
+#define FORGET_AT_ONCE 32 /* then others may have the lock: each is looked for anew */
 
 static void changes_forget_all(struct dmu_space *space,
 			       bool (*lost)(struct dmu_change *c, dev_t dev))
 {
-	unsigned int i;
+	unsigned int i = 0;
+	bool done;
 
-	for (i = 0; i < DMU_BUCKETS; i++) {
+	while (i < DMU_BUCKETS) {
 		struct dmu_bucket *bucket = &space->buckets[i];
 
 		spin_lock_irq(&bucket->lock);
-		changes_forget(bucket, lost, 0);
+		done = changes_forget(bucket, lost, 0, FORGET_AT_ONCE);
 		spin_unlock_irq(&bucket->lock);
+		if (done)
+			i++;
 		cond_resched();
 	}
 }
@@ -201,7 +209,7 @@ static void changes_forget_all(struct dmu_space *space,
  */
 void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
 {
-	changes_forget(bucket, lost_device, dev);
+	changes_forget(bucket, lost_device, dev, UINT_MAX);
 }
 
 /**

@@ -145,7 +145,8 @@ DECLARE_EVENT_CLASS(dmu_mapping,
 		__entry->id = m->id;
 		__entry->dst = m->dst;
 		__entry->sector = m->dst_sector;
-		__entry->flags = m->flags;
+		__entry->flags = m->flags & (DMU_RD | DMU_WR | DMU_COPY |
+					     DMU_TEMPORARY | DMU_SYNC);
 		__entry->blocks = blocks;
 	),
 	TP_printk("key=%s block=%llu id=%u dst=%u:%u sector=%llu flags=%s blocks=%u",
