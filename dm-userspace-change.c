@@ -73,7 +73,7 @@ static void change_drained(struct dmu_change *c)
 	if (!(c->m.flags & DMU_COPY))
 		change_settle(c);
 	else if (c->m.flags & DMU_NO_SOURCE)
-		dmu_change_forget(c);
+		dmu_change_give_up(c);
 	else
 		dmu_change_enter(c, DMU_CHANGE_QUEUED);
 }
@@ -552,6 +552,25 @@ void dmu_change_forget(struct dmu_change *c)
 }
 
 /**
+ * dmu_change_give_up() - as dmu_change_forget(), where a copy cannot be made any more
+ * @c: likewise
+ *
+ * Whoever relies on the copy hears of that, but where another mapping is to make it.
+ */
+void dmu_change_give_up(struct dmu_change *c)
+{
+	struct dmu_space *space = c->space;
+
+	if (c->m.flags & DMU_COPY && !c->copied && !dmu_place_has_heir(c)) {
+		DMERR_LIMIT("%s: copying block %llu is given up: no table has its devices any more",
+			    space->key, c->m.block);
+		this_cpu_inc(space->counters->errors);
+		dmu_report(space, DMU_COPY_FAILED, c->m.block, c->m.id, -ENODEV);
+	}
+	dmu_change_forget(c);
+}
+
+/**
  * dmu_change_wait() - let a bio wait until a mapping is usable
  * @c: not in SYNC or ASK; its bucket is locked
  * @bio: belongs to the change from now on
@@ -589,7 +608,10 @@ void dmu_change_copied(struct dmu_change *c, bool ok)
 		return;
 	}
 	dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
-	dmu_change_forget(c);
+	if (c->m.flags & DMU_NO_SOURCE)
+		dmu_change_give_up(c);
+	else
+		dmu_change_forget(c);
 }
 
 /* Hold a bio that has been at its device. */

@@ -146,6 +146,7 @@ void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 			  struct bio_list *bios);
 void dmu_change_invalidate(struct dmu_change *c);
 void dmu_change_forget(struct dmu_change *c);
+void dmu_change_give_up(struct dmu_change *c);
 void dmu_change_wait(struct dmu_change *c, struct bio *bio);
 struct dmu_change *dmu_change_copying(struct dmu_bucket *bucket, u64 block,
 				      bool detached);
@@ -159,7 +160,7 @@ void dmu_change_silent(struct dmu_change *c);
 void dmu_change_ack(struct dmu_space *space, u32 id);
 int dmu_change_endio(struct dmu_bio *pb, struct bio *bio, blk_status_t error);
 void dmu_changes_drain(struct dmu_space *space);
-void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev);
+void dmu_changes_purge(struct dmu_space *space, dev_t dev);
 void dmu_changes_end(struct dmu_space *space);
 void dmu_changes_give_up(struct dmu_space *space);
 void dmu_changes_despair(struct dmu_space *space);
@@ -181,6 +182,7 @@ bool dmu_place_barred(struct dmu_change *c);
 void dmu_place_inherit(struct dmu_mapping *m, const struct dmu_change *failed);
 void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c);
 void dmu_place_bequeath(struct dmu_change *c);
+bool dmu_place_has_heir(const struct dmu_change *c);
 
 /* --- copies ------------------------------------------------------------------- */
 

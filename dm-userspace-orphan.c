@@ -152,40 +152,30 @@ static struct dmu_change *first_lost(struct dmu_bucket *bucket,
 	return NULL;
 }
 
-/* Whoever relies on a copy is to know that it will not be made. */
-static void say_given_up(const struct dmu_change *c)
-{
-	if (!(c->m.flags & DMU_COPY) || c->copied || c->state == DMU_CHANGE_FAILED)
-		return;
-	DMERR_LIMIT("%s: copying block %llu is given up: no table has its devices any more",
-		    c->space->key, c->m.block);
-	this_cpu_inc(c->space->counters->errors);
-	dmu_report(c->space, DMU_COPY_FAILED, c->m.block, c->m.id, -ENODEV);
-}
+#define FORGET_AT_ONCE 32 /* then others may have the lock: each is looked for anew */
 
 /*
- * Give up those that are lost, but no more than @max. The bucket is locked; with each
- * that goes the lists may change at will. Returns whether none is left.
+ * Give up those that are lost, as many as may be at once. The bucket is locked; with
+ * each that goes the lists may change at will. Returns whether none is left.
  */
 static bool changes_forget(struct dmu_bucket *bucket,
 			   bool (*lost)(struct dmu_change *c, dev_t dev),
-			   dev_t dev, unsigned int max)
+			   dev_t dev)
 {
+	unsigned int max = FORGET_AT_ONCE;
 	struct dmu_change *c;
 
 	while ((c = first_lost(bucket, lost, dev))) {
 		if (!max--)
 			return false;
-		say_given_up(c);
-		dmu_change_forget(c);
+		dmu_change_give_up(c);
 	}
 	return true;
 }
 
-#define FORGET_AT_ONCE 32 /* then others may have the lock: each is looked for anew */
-
 static void changes_forget_all(struct dmu_space *space,
-			       bool (*lost)(struct dmu_change *c, dev_t dev))
+			       bool (*lost)(struct dmu_change *c, dev_t dev),
+			       dev_t dev)
 {
 	unsigned int i = 0;
 	bool done;
@@ -194,7 +184,7 @@ static void changes_forget_all(struct dmu_space *space,
 		struct dmu_bucket *bucket = &space->buckets[i];
 
 		spin_lock_irq(&bucket->lock);
-		done = changes_forget(bucket, lost, 0, FORGET_AT_ONCE);
+		done = changes_forget(bucket, lost, dev);
 		spin_unlock_irq(&bucket->lock);
 		if (done)
 			i++;
@@ -204,12 +194,14 @@ static void changes_forget_all(struct dmu_space *space,
 
 /**
  * dmu_changes_purge() - give up what has to do with a device that has gone
- * @bucket: locked
+ * @space: of the key
  * @dev: no table of the key names it, so that no copy on it is under way
+ *
+ * Context: may sleep.
  */
-void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
+void dmu_changes_purge(struct dmu_space *space, dev_t dev)
 {
-	changes_forget(bucket, lost_device, dev, UINT_MAX);
+	changes_forget_all(space, lost_device, dev);
 }
 
 /**
@@ -222,7 +214,7 @@ void dmu_changes_purge(struct dmu_bucket *bucket, dev_t dev)
  */
 void dmu_changes_end(struct dmu_space *space)
 {
-	changes_forget_all(space, lost_tables);
+	changes_forget_all(space, lost_tables, 0);
 }
 
 /**
@@ -233,7 +225,7 @@ void dmu_changes_end(struct dmu_space *space)
  */
 void dmu_changes_give_up(struct dmu_space *space)
 {
-	changes_forget_all(space, lost_hope);
+	changes_forget_all(space, lost_hope, 0);
 }
 
 /**

@@ -200,6 +200,21 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 }
 
 /**
+ * dmu_place_has_heir() - will another mapping of the block make its copy, or say that
+ *	it cannot be made?
+ * @c: will not make it; its bucket is locked
+ */
+bool dmu_place_has_heir(const struct dmu_change *c)
+{
+	const struct dmu_change *heir;
+
+	for (heir = c->next; heir; heir = heir->next)
+		if (same_place(&heir->m, &c->m))
+			return true;
+	return false;
+}
+
+/**
  * dmu_place_bequeath() - what a change owes passes to the first at its place
  * @c: will not make its copy, if it has not; its bucket is locked
  */

@@ -23,7 +23,6 @@ static void purge_bucket(struct dmu_space *space, struct dmu_bucket *bucket,
 	unsigned int i;
 
 	spin_lock_irq(&bucket->lock);
-	dmu_changes_purge(bucket, dev);
 	chains = dmu_chains_of(bucket);
 	for (i = 0; i < 1U << dmu_chain_bits(chains); i++)
 		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(chains)[i], node)
@@ -45,6 +44,7 @@ void dmu_remaps_purge(struct dmu_space *space, dev_t dev)
 {
 	unsigned int i;
 
+	dmu_changes_purge(space, dev);
 	for (i = 0; i < DMU_BUCKETS; i++) {
 		purge_bucket(space, &space->buckets[i], dev);
 		cond_resched();

@@ -435,11 +435,15 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
  */
 void dmu_remaps_grow(struct dmu_space *space)
 {
-	unsigned int i;
+	unsigned int first, bit;
+	unsigned long crowded;
 
 	/* Each miss brings the worker here: it is not to look at all of them. */
-	for_each_set_bit(i, space->crowded, DMU_BUCKETS)
-		grow_bucket(space, i);
+	for (first = 0; first < DMU_BUCKETS; first += BITS_PER_LONG) {
+		crowded = READ_ONCE(space->crowded[BIT_WORD(first)]);
+		for_each_set_bit(bit, &crowded, BITS_PER_LONG)
+			grow_bucket(space, first + bit);
+	}
 }
 
 static void buckets_free(struct dmu_space *space)

@@ -321,6 +321,35 @@ TEST_F(beside, copy_is_not_tried_again_from_a_device_that_went_meanwhile)
 	EXPECT_TRUE(dmt_settled(t));
 }
 
+static bool copy_given_up(int fd, uint32_t id)
+{
+	struct dmt_msg msg;
+
+	return dmt_expect(fd, DM_USERSPACE_REPORT, &msg) &&
+	       msg.report.report == DMU_REPORT_COPY_FAILED &&
+	       msg.report.block == 1 && msg.report.id_of_req == id &&
+	       msg.report.error == -ENODEV;
+}
+
+/* Beside the write that has failed: that alone would mean that it is tried again. */
+TEST_F(beside, copy_from_a_device_that_went_meanwhile_is_said_to_be_given_up)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_msg msg;
+	struct dmt_io *io;
+
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_REPORTS));
+	io = outlive_the_source(&self->g, &self->b);
+	ASSERT_NE(NULL, io);
+	dmt_gate_break_writes(&self->g.store);
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_TRUE(copy_given_up(t->ctl, 1));
+	ASSERT_TRUE(dmt_expect(t->ctl, DM_USERSPACE_REPORT, &msg));
+	EXPECT_EQ(DMU_REPORT_IO_FAILED, msg.report.report);
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	dmt_gate_mend(&self->g.store);
+}
+
 TEST_F(beside, write_that_stands_in_does_not_need_the_source)
 {
 	struct dmt *t = &self->g.t, *b = &self->b;
@@ -343,13 +372,15 @@ TEST_F(beside, mapping_that_relies_on_such_a_copy_is_forgotten_with_it)
 	struct dmt_io *io;
 	uint32_t id;
 
-	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS | DMU_EXT_REPORTS));
 	io = outlive_the_source(&self->g, b);
 	ASSERT_NE(NULL, io);
 	dmt_run_copy(&heir, &t->store, 4);
 	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, heir));
 	/* The write has failed, but follows the block to where it has moved. */
 	dmt_gate_break_writes(&self->g.store);
+	EXPECT_TRUE(copy_given_up(t->ctl, 1));
+	EXPECT_TRUE(copy_given_up(t->ctl, 0));
 	id = dmt_expect_request(t->ctl, 1, RW);
 	ASSERT_NE(0, id);
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));

@@ -603,6 +603,24 @@ TEST_F(owed, copy_that_is_given_up_is_reported)
 	EXPECT_TRUE(apart_remove(&apart, t));
 }
 
+/* The next mapping to the same place will make it, as soon as a table can. */
+TEST_F(owed, copy_that_has_an_heir_is_not_said_to_be_given_up)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map heir = dmt_plain(&t->store, 1, 4, RW);
+	struct apart apart;
+
+	ASSERT_TRUE(copy_waits(&self->g, 1));
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_REPORTS));
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &heir));
+	ASSERT_TRUE(apart_make(&apart, t, DMT_BLOCKS));
+	ASSERT_EQ(0, dmt_dm_remove(t->name));
+	EXPECT_TRUE(dmt_expect_status(t->ctl, 42, DM_USERSPACE_INVAL_FAILED));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+	EXPECT_TRUE(apart_remove(&apart, t));
+}
+
 /* Nobody can name the block any more; its place is another one's. */
 TEST_F(owed, place_of_a_block_that_no_table_has_is_free)
 {
