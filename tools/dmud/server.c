@@ -84,6 +84,9 @@ static void log_failure(const struct server *server, enum dmu_failure what,
 	if (what == DMU_FAILED_REPORTS)
 		log_line(LOG_ERR, "%s: %" PRIu64 " reports of failures were lost (failure %" PRIu64 ")",
 			 server->env.name, block, server->failures);
+	else if (what == DMU_FAILED_COPY && error == -ENODEV)
+		log_line(LOG_ERR, "%s: the copy of block %" PRIu64 " was given up: no table has its devices any more (failure %" PRIu64 ")",
+			 server->env.name, block, server->failures);
 	else
 		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
 			 server->env.name, names[what], block, strerror(-error),
