@@ -128,17 +128,17 @@ static void old_policy(void **state)
 	daemon_stop(f);
 }
 
-static void report(struct fixture *f, uint32_t what, uint64_t block)
+static void report(struct fixture *f, uint32_t what, uint64_t block, int error)
 {
 	const struct dmui_msg msg = {
 		.type = DM_USERSPACE_REPORT,
-		.report = { .report = what, .block = block, .error = -EIO },
+		.report = { .report = what, .block = block, .error = error },
 	};
 
 	fake_send(&f->fake, &msg, 1);
 }
 
-/* The 1st, the 2nd, and what goes beyond the 4th and the 8th. */
+/* The 1st, the 2nd, and what goes beyond the 4th, the 8th and so on. */
 static void logs_failures(void **state)
 {
 	struct fixture *f = *state;
@@ -154,19 +154,20 @@ static void logs_failures(void **state)
 	assert_int_equal(msg.type, DM_USERSPACE_EXTENSIONS);
 	fake_send(&f->fake, &msg, 1);
 	expect_ready(f, "READY\n");
-	report(f, DMU_REPORT_IO_FAILED, 5);
-	report(f, DMU_REPORT_LOST, 4);
-	for (i = 6; i < 10; i++)
-		report(f, DMU_REPORT_COPY_FAILED, i);
+	report(f, DMU_REPORT_IO_FAILED, 5, -EIO);
+	report(f, DMU_REPORT_LOST, 4, 0);
+	for (i = 6; i < 17; i++)
+		report(f, DMU_REPORT_COPY_FAILED, i, i < 16 ? -EIO : -ENODEV);
 	do {
 		status = ask_status(f);
 		i = number(status, "failures");
 		json_object_put(status);
-	} while (i != 9);
+	} while (i != 16);
 	daemon_stop(f);
 	expect_stderr(f, "dmud: vol1: I/O failed at its device: block 5: Input/output error (failure 1)\n"
 			 "dmud: vol1: 4 reports of failures were lost (failure 5)\n"
 			 "dmud: vol1: a copy failed: block 8: Input/output error (failure 8)\n"
+			 "dmud: vol1: the copy of block 16 was given up: no table has its devices any more (failure 16)\n"
 			 "dmud: stopped");
 }
 
