@@ -22,14 +22,14 @@ MODULE_PARM_DESC(max_requests,
 static unsigned int id_bits = 32;
 module_param(id_bits, uint, 0444);
 MODULE_PARM_DESC(id_bits,
-		 "Width of ids, 13 to 32: how soon they begin anew; for tests only");
+		 "Width of ids, 10 to 32: how soon they begin anew; for tests only");
 
 /* --- ids ------------------------------------------------------------------ */
 
 /* Tests could not wait for 2^32 requests. */
 static u32 id_mask(void)
 {
-	return U32_MAX >> (32 - clamp(id_bits, 13U, 32U));
+	return U32_MAX >> (32 - clamp(id_bits, 10U, 32U));
 }
 
 static struct hlist_head *id_chain(struct dmu_space *space, u32 id)
