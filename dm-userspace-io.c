@@ -549,13 +549,16 @@ static void io_failed(struct dmu_space *space, const struct dmu_bio *pb,
 			   blk_status_to_errno(status));
 }
 
-/* Some devices find only when it comes that they cannot take a discard. */
-static bool discard_refused(const struct bio *bio, blk_status_t status)
+/* Some devices find only when it comes that they cannot take such a thing at all. */
+static blk_status_t refused_late(struct bio *bio, blk_status_t error)
 {
-	if (bio_op(bio) != REQ_OP_DISCARD)
-		return false;
-	return status == BLK_STS_NOTSUPP ||
-	       (status == BLK_STS_TARGET && !bdev_max_discard_sectors(bio->bi_bdev));
+	blk_status_t status;
+
+	if (error == BLK_STS_NOTSUPP && bio_op(bio) == REQ_OP_DISCARD)
+		return BLK_STS_OK;
+	if (error == BLK_STS_TARGET && !device_takes(bio->bi_bdev, bio, &status))
+		return status;
+	return error;
 }
 
 /* All but a hit that went well. */
@@ -567,8 +570,7 @@ static noinline int end_unusual(struct dmu_target *target, struct dmu_bio *pb,
 
 	if (at_device) {
 		dmu_flight_leave(pb->flight);
-		if (discard_refused(bio, *error))
-			*error = BLK_STS_OK;
+		*error = refused_late(bio, *error);
 	}
 	if (pb->change) {
 		pb->flight = NULL;

@@ -269,7 +269,9 @@ static bool room_for_request(struct dmu_space *space)
 			  READ_ONCE(space->nr_sent) -
 			  READ_ONCE(space->nr_starved);
 
-	return nr < max(READ_ONCE(max_requests), 1U);
+	/* Each needs an id, where tests let there be few. */
+	return nr < max(READ_ONCE(max_requests), 1U) &&
+	       nr + READ_ONCE(space->nr_owed) < id_mask() / 2;
 }
 
 /* All or nothing: what one keeps, another may starve for. */

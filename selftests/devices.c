@@ -341,20 +341,22 @@ TEST_F(dm, disk_that_cannot_be_written_to_is_for_read_only_tables)
 	close(fd);
 }
 
-static int discard_block(int fd, uint64_t block)
+/* BLKDISCARD or BLKZEROOUT. */
+static int clear_block(int fd, unsigned long how, uint64_t block)
 {
 	uint64_t range[2] = { block * DMT_BLOCK, DMT_BLOCK };
 
-	return ioctl(fd, BLKDISCARD, range) ? -errno : 0;
+	return ioctl(fd, how, range) ? -errno : 0;
 }
 
-/* It says that it takes so much at once, and does not, from now on. */
-static bool refuse_discards(void)
+/* It has said that it takes so much at once, and does not, from now on. */
+static bool refuse_same(void)
 {
 	return !system("echo 1 > /sys/module/scsi_debug/parameters/write_same_length");
 }
 
-TEST_F(dm, discard_that_a_disk_refuses_only_when_it_comes_is_ignored)
+/* A discard is ignored, and zeroes are written by whoever wants them. */
+TEST_F(dm, what_a_disk_refuses_only_when_it_comes_is_no_error)
 {
 	struct dmt *t = &self->t;
 	struct dmt_disk disk = { 0 };
@@ -369,14 +371,18 @@ TEST_F(dm, discard_that_a_disk_refuses_only_when_it_comes_is_ignored)
 				 "userspace", params));
 	ASSERT_EQ(0, dmt_dm_resume(t->name));
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
-	EXPECT_EQ(0, discard_block(t->fd, 1));
+	EXPECT_EQ(0, clear_block(t->fd, BLKDISCARD, 1));
 	EXPECT_EQ(0, dmt_write_block(t->fd, 1, 2));
 	ASSERT_NE(0, dmt_queue_get(disk.dev, "discard_max_bytes"));
-	ASSERT_TRUE(refuse_discards());
-	EXPECT_EQ(0, discard_block(t->fd, 1));
+	ASSERT_NE(0, dmt_queue_get(disk.dev, "write_zeroes_max_bytes"));
+	ASSERT_TRUE(refuse_same());
+	EXPECT_EQ(0, clear_block(t->fd, BLKDISCARD, 1));
 	EXPECT_EQ(0, dmt_queue_get(disk.dev, "discard_max_bytes"));
-	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, 2));
+	EXPECT_EQ(0, clear_block(t->fd, BLKZEROOUT, 1));
+	EXPECT_EQ(0, dmt_queue_get(disk.dev, "write_zeroes_max_bytes"));
+	EXPECT_TRUE(dmt_read_matches(t->fd, 1, 0));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_ERRORS));
 	close(t->fd);
 	t->fd = -1;
 	ASSERT_EQ(0, dmt_dm_remove(t->name));
