@@ -394,7 +394,7 @@ void dmu_peer_put(struct dmu_peer *peer);
  * @hits: I/O that found its remap ready
  * @misses: I/O that had to wait
  * @evictions: remaps recycled
- * @errors: I/O that failed, for whatever reason
+ * @errors: I/O that failed, for whatever reason, and copies that were not made
  */
 struct dmu_counters {
 	u64 hits;

@@ -2,7 +2,7 @@
 /*
  * dm-userspace: a device-mapper target for which a daemon in user space decides
  * where each block lives, while the kernel remembers the decision and moves the
- * data. This file is the target: its table line, its I/O, its suspension.
+ * data. This file is the target: its table line, its status, its suspension.
  *
  *	<start> <length> userspace <key> <block size in bytes> <device>...
  *		[<#feature args> <feature arg>...]

@@ -50,13 +50,14 @@
 
 /* Status codes: dmu_msg_status.status. */
 #define DM_USERSPACE_INVAL_COMPLETE	101 /* the invalidation is done */
-#define DM_USERSPACE_INVAL_FAILED	102 /* nothing to invalidate, or its copy failed */
+#define DM_USERSPACE_INVAL_FAILED	102 /* nothing there, or a copy it owed was not made */
 #define DM_USERSPACE_SYNC_COMPLETE	103 /* see DMU_FLAG_SYNC */
 
 /*
- * Flags. A daemon sets RD, WR, COPY_FIRST, TEMPORARY and SYNC; the kernel sets
- * RD and WR in requests. VALID, INUSE and WAITING are the kernel's own: they
- * are ignored when received. A bit that is not listed rejects the message.
+ * Flags. A daemon sets RD, WR, COPY_FIRST, TEMPORARY and SYNC, and ZERO in a
+ * MAP_RUN_RESP; the kernel sets RD and WR in requests. VALID, INUSE and WAITING are
+ * the kernel's own: they are ignored when received. Any other bit rejects the
+ * message.
  */
 #define DMU_FLAG_VALID		1
 #define DMU_FLAG_RD		2   /* block is (to be) readable */
@@ -72,8 +73,9 @@
  * struct dmu_msg_header - precedes every message
  * @msg_type: DM_USERSPACE_*
  * @payload_len: bytes that follow; fixed by @msg_type
- * @id: of a request, never 0; echoed by the answer to GET_VERSION; of a STATUS,
- *	equal to its id_of_op
+ * @id: of a request, never 0; echoed by the answers to GET_VERSION and EXTENSIONS;
+ *	of a STATUS, equal to its id_of_op, which of an invalidation is the id of the
+ *	MAP_INVALIDATE; of a REPORT and a DISCARD, 0
  */
 struct dmu_msg_header {
 	__u32 msg_type;
