@@ -167,7 +167,7 @@ static void logs_failures(void **state)
 	expect_stderr(f, "dmud: vol1: I/O failed at its device: block 5: Input/output error (failure 1)\n"
 			 "dmud: vol1: 4 reports of failures were lost (failure 5)\n"
 			 "dmud: vol1: a copy failed: block 8: Input/output error (failure 8)\n"
-			 "dmud: vol1: the copy of block 16 was given up: no table has its devices any more (failure 16)\n"
+			 "dmud: vol1: a copy was given up: block 16: No such device (failure 16)\n"
 			 "dmud: stopped");
 }
 

@@ -80,17 +80,15 @@ static void log_failure(const struct server *server, enum dmu_failure what,
 		[DMU_FAILED_IO] = "I/O failed at its device",
 		[DMU_FAILED_REQUEST] = "a request was not answered in time",
 	};
+	bool given_up = what == DMU_FAILED_COPY && error == -ENODEV;
 
 	if (what == DMU_FAILED_REPORTS)
 		log_line(LOG_ERR, "%s: %" PRIu64 " reports of failures were lost (failure %" PRIu64 ")",
 			 server->env.name, block, server->failures);
-	else if (what == DMU_FAILED_COPY && error == -ENODEV)
-		log_line(LOG_ERR, "%s: the copy of block %" PRIu64 " was given up: no table has its devices any more (failure %" PRIu64 ")",
-			 server->env.name, block, server->failures);
 	else
 		log_line(LOG_ERR, "%s: %s: block %" PRIu64 ": %s (failure %" PRIu64 ")",
-			 server->env.name, names[what], block, strerror(-error),
-			 server->failures);
+			 server->env.name, given_up ? "a copy was given up" : names[what],
+			 block, strerror(-error), server->failures);
 }
 
 static void on_failed(struct dmu *dmu, enum dmu_failure what, uint64_t block,
