@@ -58,6 +58,44 @@ TEST_F(module, module_has_the_alias_by_which_a_table_loads_it)
 	EXPECT_NE(NULL, memmem(file, len, "alias=dm-userspace", 19));
 }
 
+static int load_second(const char *name, const struct dmt_brief *b)
+{
+	char params[128];
+
+	snprintf(params, sizeof(params), "%s 4096 %u:%u", b->name,
+		 major(b->disk->dev), minor(b->disk->dev));
+	return dmt_dm_load(name, 0, DMT_BLOCKS * DMT_SECTORS, "userspace",
+			   params);
+}
+
+/*
+ * Memory may become free only when I/O of this very key is done: its worker must not
+ * need any to come.
+ */
+TEST_F(module, each_key_has_a_thread_that_works_when_no_other_can_be_made)
+{
+	struct dmt_brief one, two;
+
+	ASSERT_EQ(0, dmt_rescuers());
+	dmt_brief_make(&one, "rescue-1", &self->disk);
+	EXPECT_EQ(1, dmt_rescuers());
+	/* Another table of the key has the same. */
+	ASSERT_EQ(0, dmt_dm_create("rescue-1b"));
+	ASSERT_EQ(0, load_second("rescue-1b", &one));
+	EXPECT_EQ(1, dmt_rescuers());
+	dmt_brief_make(&two, "rescue-2", &self->disk);
+	EXPECT_EQ(2, dmt_rescuers());
+	/* For as long as there is a table, or a daemon. */
+	dmt_brief_remove(&one);
+	close(one.ctl);
+	EXPECT_EQ(2, dmt_rescuers());
+	ASSERT_EQ(0, dmt_dm_remove("rescue-1b"));
+	dmt_brief_remove(&two);
+	EXPECT_LE(1, dmt_rescuers());
+	close(two.ctl);
+	EXPECT_TRUE(dmt_keys_are_gone());
+}
+
 struct loader {
 	const struct dmt_disk *disk;
 	bool stop;

@@ -232,6 +232,7 @@ int dmt_module_insert_with(const char *params);
 const void *dmt_module_file(size_t *len);
 const char *dmt_module_left(void);
 unsigned int dmt_controls(void);
+unsigned int dmt_rescuers(void);
 unsigned int dmt_workers(void);
 
 /* --- I/O beside the test ---------------------------------------------------------- */

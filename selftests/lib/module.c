@@ -102,8 +102,8 @@ int dmt_module_remove(void)
 	return syscall(SYS_delete_module, "dm_user", O_NONBLOCK) ? -errno : 0;
 }
 
-/* Has it the start of the name of one of a space's threads? */
-static bool is_worker(const char *pid)
+/* Has it a name that starts so? */
+static bool is_worker(const char *pid, const char *start)
 {
 	char path[300], comm[32] = "";
 	const char *name = comm;
@@ -119,14 +119,10 @@ static bool is_worker(const char *pid)
 	/* 6.9 put a prefix before it; 15 bytes are all that a name has. */
 	if (!strncmp(name, "kworker/R-", 10))
 		name += 10;
-	return !strncmp(name, "dm_us", 5) || !strncmp(name, "kcopy", 5);
+	return !strncmp(name, start, strlen(start));
 }
 
-/*
- * How many threads the kernel keeps for devices of the module: those that
- * stand by for the workqueues of each key. They go with all that a key has.
- */
-unsigned int dmt_workers(void)
+static unsigned int workers(const char *start)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -136,7 +132,25 @@ unsigned int dmt_workers(void)
 		err(1, "/proc");
 	while ((entry = readdir(dir)))
 		nr += isdigit((unsigned char)entry->d_name[0]) &&
-		      is_worker(entry->d_name);
+		      is_worker(entry->d_name, start);
 	closedir(dir);
 	return nr;
+}
+
+/*
+ * How many threads stand by for the workqueues of keys, but for those of kcopyd: for
+ * when there is no memory to make another.
+ */
+unsigned int dmt_rescuers(void)
+{
+	return workers("dm_us");
+}
+
+/*
+ * How many threads the kernel keeps for devices of the module: those that
+ * stand by for the workqueues of each key. They go with all that a key has.
+ */
+unsigned int dmt_workers(void)
+{
+	return dmt_rescuers() + workers("kcopy");
 }
