@@ -190,8 +190,9 @@ void dmt_server_stop(struct dmt_server *server);
 /* --- threads that sleep in a call -------------------------------------------------- */
 
 /**
- * struct dmt_sleeper - a thread in read(), poll() or epoll_wait()
+ * struct dmt_sleeper - a thread in read(), write(), poll() or epoll_wait()
  * @fd: of which file
+ * @write: it writes a message
  * @epoll: it waits for events
  * @poll: it polls
  * @events: what for
@@ -203,6 +204,7 @@ void dmt_server_stop(struct dmt_server *server);
  */
 struct dmt_sleeper {
 	int fd;
+	bool write;
 	bool epoll;
 	bool poll;
 	short events;
@@ -214,6 +216,7 @@ struct dmt_sleeper {
 };
 
 void dmt_sleeper_read(struct dmt_sleeper *s, int fd);
+void dmt_sleeper_write(struct dmt_sleeper *s, int fd);
 void dmt_sleeper_poll(struct dmt_sleeper *s, int fd, short events);
 void dmt_sleeper_epoll(struct dmt_sleeper *s, int fd);
 ssize_t dmt_sleeper_wait(struct dmt_sleeper *s);

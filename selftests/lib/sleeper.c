@@ -18,12 +18,18 @@ static void *sleeper_thread(void *arg)
 {
 	struct dmt_sleeper *s = arg;
 	struct pollfd pfd = { .fd = s->fd, .events = s->events };
+	const struct dmu_msg_version version = { 0 };
 	struct epoll_event event;
 
 	__atomic_store_n(&s->tid, gettid(), __ATOMIC_RELEASE);
 	if (s->epoll) {
 		s->result = epoll_wait(s->fd, &event, 1, -1);
 		s->result = s->result < 0 ? -errno : event.events;
+		return NULL;
+	}
+	if (s->write) {
+		s->result = dmt_write_msg(s->fd, DM_USERSPACE_GET_VERSION, 1,
+					  &version, sizeof(version));
 		return NULL;
 	}
 	if (!s->poll) {
@@ -33,6 +39,12 @@ static void *sleeper_thread(void *arg)
 	s->result = poll(&pfd, 1, -1);
 	s->result = s->result < 0 ? -errno : pfd.revents;
 	return NULL;
+}
+
+/* Of those whose first argument is the descriptor. */
+static long number_of_call(const struct dmt_sleeper *s)
+{
+	return s->write ? SYS_write : s->epoll ? SYS_epoll_wait : SYS_read;
 }
 
 /* Does the thread sleep in that system call on that descriptor? */
@@ -55,7 +67,7 @@ static bool sleeps_in(const struct dmt_sleeper *s)
 	fclose(f);
 	if (s->poll)
 		return nr == SYS_poll;
-	return nr == (s->epoll ? SYS_epoll_wait : SYS_read) && (int)arg == s->fd;
+	return nr == number_of_call(s) && (int)arg == s->fd;
 }
 
 static void sleeper_start(struct dmt_sleeper *s)
@@ -81,6 +93,19 @@ static void sleeper_start(struct dmt_sleeper *s)
 void dmt_sleeper_read(struct dmt_sleeper *s, int fd)
 {
 	*s = (struct dmt_sleeper){ .fd = fd };
+	sleeper_start(s);
+}
+
+/**
+ * dmt_sleeper_write() - let a thread write a message, and see it fall asleep
+ * @s: to be filled in
+ * @fd: an open control device to which somebody else writes at length
+ *
+ * As dmt_sleeper_read().
+ */
+void dmt_sleeper_write(struct dmt_sleeper *s, int fd)
+{
+	*s = (struct dmt_sleeper){ .fd = fd, .write = true };
 	sleeper_start(s);
 }
 
@@ -111,7 +136,7 @@ void dmt_sleeper_epoll(struct dmt_sleeper *s, int fd)
  * dmt_sleeper_wait() - wait until it has been woken
  * @s: a sleeper; what it read is in @s->msg
  *
- * Return: what read() or, of poll(), the events say; a negative errno;
+ * Return: what read() or write() or, of poll(), the events say; a negative errno;
  * -ETIMEDOUT where it goes on sleeping.
  */
 ssize_t dmt_sleeper_wait(struct dmt_sleeper *s)
