@@ -178,6 +178,117 @@ TEST_F(gated, status_tells_what_is_under_way)
 	EXPECT_TRUE(says(t, "attached 0 0 5 0 0 0 0 2 3"));
 }
 
+/* --- one line at a time --------------------------------------------------------------- */
+
+/**
+ * struct fickle - a daemon that comes, reads what there is, and goes
+ * @path: of the control device
+ * @rounds: how often it has
+ * @stop: tells it to end
+ */
+struct fickle {
+	char path[64];
+	unsigned int rounds;
+	bool stop;
+};
+
+static void *come_and_go(void *arg)
+{
+	struct fickle *f = arg;
+	struct dmt_msg msg;
+	int fd;
+
+	while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED)) {
+		fd = open(f->path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		if (fd < 0)
+			err(1, "%s", f->path);
+		while (dmt_read_msg(fd, &msg) > 0)
+			;
+		close(fd);
+		__atomic_add_fetch(&f->rounds, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/**
+ * struct line - what one status line says of requests
+ * @attached: there is a daemon
+ * @waiting: none has read them
+ * @sent: one has
+ */
+struct line {
+	bool attached;
+	unsigned int waiting;
+	unsigned int sent;
+};
+
+static struct line one_line(const struct dmt *t)
+{
+	char status[256], daemon[16];
+	struct line line;
+
+	dmt_dm_status(t->name, false, status, sizeof(status));
+	if (sscanf(status, "%*u:%*u %15s %*u %*u %*u %u %u", daemon,
+		   &line.waiting, &line.sent) != 3)
+		errx(1, "cannot read the status line %s", status);
+	line.attached = !strcmp(daemon, "attached");
+	return line;
+}
+
+/* Each is somewhere at any time; and whoever has read one is there. */
+static bool adds_up(struct line line, unsigned int nr)
+{
+	if (line.waiting + line.sent == nr && (!line.sent || line.attached))
+		return true;
+	warnx("%u wait and %u are sent, of %u, and %s daemon is there",
+	      line.waiting, line.sent, nr, line.attached ? "a" : "no");
+	return false;
+}
+
+/* Does each line add up while requests are read, and unread, again and again? */
+static bool lines_add_up(const struct dmt *t, struct fickle *f, unsigned int nr)
+{
+	unsigned int lines = 0, sent = 0, waiting = 0;
+	const unsigned int times = dmt_often(4000);
+	struct line line;
+
+	while (lines < times || !sent || !waiting ||
+	       __atomic_load_n(&f->rounds, __ATOMIC_RELAXED) < times / 8) {
+		line = one_line(t);
+		if (!adds_up(line, nr))
+			return false;
+		lines++;
+		sent += line.sent > 0;
+		waiting += line.waiting > 0;
+	}
+	ksft_print_msg("%u lines, %u with some that are sent, %u daemons\n",
+		       lines, sent, f->rounds);
+	return true;
+}
+
+TEST_F_TIMEOUT(dm, what_one_line_says_was_true_at_one_time, 120)
+{
+	struct dmt *t = &self->t;
+	struct dmt_io *io[DMT_BLOCKS];
+	struct fickle f = { .rounds = 0 };
+	pthread_t thread;
+	unsigned int i;
+
+	dmt_control_path(t->name, f.path, sizeof(f.path));
+	close(t->ctl);
+	t->ctl = -1;
+	for (i = 0; i < DMT_BLOCKS; i++)
+		io[i] = dmt_begin_read(t, i);
+	ASSERT_TRUE(dmt_counts(t->name, DMT_WAITING, DMT_BLOCKS));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, come_and_go, &f));
+	EXPECT_TRUE(lines_add_up(t, &f, DMT_BLOCKS));
+	__atomic_store_n(&f.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	for (i = 0; i < DMT_BLOCKS; i++)
+		EXPECT_EQ(-EIO, dmt_io_result(io[i]));
+}
+
 /* --- after a load -------------------------------------------------------------------- */
 
 FIXTURE(load)
