@@ -460,4 +460,31 @@ TEST_F(poor, starved_requests_can_be_failed)
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
 }
 
+/*
+ * The daemon keeps what there is, and does nothing; nor does anybody else. Whoever has
+ * given the allocator memory says so to nobody.
+ */
+TEST_F(poor, starved_requests_are_read_once_there_is_memory)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *one = dmt_begin_read(t, 1), *two;
+	uint32_t id[2] = { dmt_expect_request(t->ctl, 1, RO) };
+
+	NEEDS_FAILSLAB();
+	ASSERT_NE(0, id[0]);
+	two = dmt_begin_read(t, 2);
+	/* It is looked for, in vain. */
+	dmt_grace_period();
+	ASSERT_TRUE(dmt_silent(t->ctl));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_SENT));
+	EXPECT_EQ(1, dmt_counter(t->name, DMT_WAITING));
+	starve(self, false);
+	id[1] = dmt_expect_request(t->ctl, 2, RO);
+	ASSERT_NE(0, id[1]);
+	ASSERT_EQ(0, dmt_fail(t->ctl, id[0]));
+	ASSERT_EQ(0, dmt_fail(t->ctl, id[1]));
+	EXPECT_EQ(-EIO, dmt_io_result(one));
+	EXPECT_EQ(-EIO, dmt_io_result(two));
+}
+
 TEST_HARNESS_MAIN
