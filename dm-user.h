@@ -453,7 +453,7 @@ struct dmu_counters {
  * @nr_changes: how many there are
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
- * @crowded: buckets whose chains the worker is to double, a bit for each
+ * @crowded: buckets that are to get more chains, a bit for each
  * @hopeless: a copy is owed, as in @owing, that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that

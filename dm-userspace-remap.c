@@ -4,7 +4,7 @@
  *
  * A remap hashes to one of 256 buckets, which have a lock each, and within it
  * to a chain that look-ups walk under RCU. When the remaps of a bucket outgrow
- * its chains the worker doubles them, moving the remaps one by one: a lockless
+ * its chains the worker makes more, moving the remaps one by one: a lockless
  * reader that stands on one being moved goes on in another chain, and may miss
  * what it looks for, but finds nothing wrong, and a miss looks again under the
  * lock. What is mapped is fixed once it is published; see struct dmu_remap.
@@ -316,16 +316,22 @@ void dmu_remap_hash(struct dmu_space *space, struct dmu_bucket *bucket,
 					remap->run_bits));
 }
 
-/* There are more than before: has the bucket, or the cache, become too full? */
-static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
+/* Has a bucket too many remaps for so many chains? */
+static bool is_crowded(const struct dmu_bucket *bucket, unsigned int bits)
 {
-	unsigned int bits = dmu_chain_bits(dmu_chains_of(bucket));
-	unsigned long max = READ_ONCE(space->max_remaps);
 	unsigned int i, nr = 0;
 
 	for (i = 0; i < DMU_RUN_SIZES; i++)
-		nr += bucket->nr_of[i];
-	if (nr > 2U << bits && bits < DMU_MAX_CHAIN_BITS &&
+		nr += READ_ONCE(bucket->nr_of[i]);
+	return nr > 2U << bits && bits < DMU_MAX_CHAIN_BITS;
+}
+
+/* There are more than before: has the bucket, or the cache, become too full? */
+static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
+{
+	unsigned long max = READ_ONCE(space->max_remaps);
+
+	if (is_crowded(bucket, dmu_chain_bits(dmu_chains_of(bucket))) &&
 	    !test_and_set_bit(bucket - space->buckets, space->crowded))
 		dmu_space_kick(space);
 	if (unlikely(max && atomic_long_read(&space->nr_remaps) > max))
@@ -400,35 +406,40 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	struct dmu_chains *old, *new;
 	struct hlist_node *next;
 	struct dmu_remap *remap;
-	unsigned int i;
+	unsigned int i, bits;
 
+	clear_bit(number, space->crowded);
+	/* As test_and_set_bit() is: those are seen whose bucket was marked already. */
+	smp_mb__after_atomic();
 	/* Only the worker replaces chains. */
 	old = rcu_dereference_raw(bucket->chains);
-	/* I/O that would free memory may be waiting for this worker. */
-	new = chains_alloc(dmu_chain_bits(old) + 1,
-			   GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	bits = dmu_chain_bits(old);
+	/* Many may have come at once, and no more may come to ask for more. */
+	while (is_crowded(bucket, bits))
+		bits++;
+	if (bits == dmu_chain_bits(old))
+		return;
+	/*
+	 * I/O that would free memory may be waiting for this worker. Without any the
+	 * chains stay long, until the next remap comes.
+	 */
+	new = chains_alloc(bits, GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	if (!new)
+		return;
 	spin_lock_irq(&bucket->lock);
-	/* Without memory the chains stay long, until the next remap comes. */
-	clear_bit(number, space->crowded);
-	if (new) {
-		for (i = 0; i < 1U << dmu_chain_bits(old); i++) {
-			hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(old)[i],
-						  node) {
-				hlist_del_rcu(&remap->node);
-				hlist_add_head_rcu(&remap->node,
-						   dmu_chain_of(new, remap->block,
-								remap->run_bits));
-			}
+	for (i = 0; i < 1U << dmu_chain_bits(old); i++)
+		hlist_for_each_entry_safe(remap, next, &dmu_chain_heads(old)[i], node) {
+			hlist_del_rcu(&remap->node);
+			hlist_add_head_rcu(&remap->node,
+					   dmu_chain_of(new, remap->block, remap->run_bits));
 		}
-		rcu_assign_pointer(bucket->chains, new);
-	}
+	rcu_assign_pointer(bucket->chains, new);
 	spin_unlock_irq(&bucket->lock);
-	if (new)
-		kvfree_rcu_mightsleep(dmu_chain_heads(old));
+	kvfree_rcu_mightsleep(dmu_chain_heads(old));
 }
 
 /**
- * dmu_remaps_grow() - the worker's share: double the chains of full buckets
+ * dmu_remaps_grow() - the worker's share: more chains for full buckets
  * @space: of the key
  *
  * Context: the worker; may sleep.
