@@ -54,7 +54,7 @@ check-debug:
 check-kcsan:
 	selftests/check kcsan
 
-## drill: an hour and a half of faults on the debug kernel, and of tables that change on both others
+## drill: an hour and a half of faults on the debug kernel, of changes on both others
 drill:
 	selftests/check drill
 

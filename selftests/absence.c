@@ -12,17 +12,8 @@
 #include "lib/sysfs.h"
 #include <err.h>
 #include <string.h>
-#include <time.h>
 
 #define SLACK 100 /* ms by which the kernel's own clock may be coarse */
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* Resume a device with these feature args; its remaps stay. */
 static int live(const struct dmt *t, const char *name, const char *features)
@@ -332,18 +323,18 @@ TEST_F(dm, daemon_timeout_is_for_io_without_a_daemon)
 
 	ASSERT_EQ(0, live(t, t->name, "2 daemon_timeout 1"));
 	leave(t);
-	begun = now_ms();
+	begun = dmt_now_ms();
 	io = dmt_begin_read(t, 1);
 	EXPECT_EQ(-EIO, dmt_io_result(io));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 	EXPECT_EQ(0, dmt_counter(t->name, DMT_WAITING));
 	EXPECT_EQ(1, dmt_counter(t->name, DMT_ERRORS));
 	EXPECT_EQ(1, said(log, t, "no daemon is attached"));
 	/* Each has its own time, however long the daemon has been away. */
-	begun = now_ms();
+	begun = dmt_now_ms();
 	io = dmt_begin_read(t, 1);
 	EXPECT_EQ(-EIO, dmt_io_result(io));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 	EXPECT_EQ(0, said(log, t, "no daemon is attached"));
 	close(log);
 }
@@ -364,10 +355,10 @@ TEST_F(pair, daemon_timeout_does_not_count_while_a_daemon_is_attached)
 	EXPECT_EQ(-EIO, dmt_io_result(other));
 	EXPECT_FALSE(dmt_io_done(sent) || dmt_io_done(unread));
 	/* It begins with the last daemon's end. */
-	begun = now_ms();
+	begun = dmt_now_ms();
 	leave(a);
 	EXPECT_EQ(-EIO, dmt_io_result(sent));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 	EXPECT_EQ(-EIO, dmt_io_result(unread));
 	EXPECT_EQ(0, dmt_counter(a->name, DMT_WAITING));
 }
@@ -397,12 +388,12 @@ TEST_F(pair, message_judges_anew_what_waits_already)
 
 	leave(a);
 	io = dmt_begin_read(a, 1);
-	begun = now_ms();
+	begun = dmt_now_ms();
 	other = dmt_begin_read(b, 1);
 	/* Nothing had told it to look at the time before. */
 	ASSERT_EQ(0, dmt_dm_message(b->name, "daemon_timeout 1"));
 	EXPECT_EQ(-EIO, dmt_io_result(other));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 	EXPECT_FALSE(dmt_io_done(io));
 	ASSERT_EQ(0, dmt_dm_message(a->name, "daemon_timeout 1"));
 	EXPECT_EQ(-EIO, dmt_io_result(io));
@@ -437,11 +428,11 @@ TEST_F(dm, request_timeout_is_for_what_a_daemon_has_read)
 	ASSERT_EQ(0, live(t, t->name, "2 request_timeout 1"));
 	sent = dmt_begin_read(t, 1);
 	unread = dmt_begin_read(t, 2);
-	begun = now_ms();
+	begun = dmt_now_ms();
 	id = dmt_expect_request(t->ctl, 1, RO);
 	ASSERT_NE(0, id);
 	EXPECT_EQ(-EIO, dmt_io_result(sent));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 	EXPECT_EQ(1, said(log, t, "has not answered the request for block 1 "));
 	EXPECT_FALSE(dmt_io_done(unread));
 	EXPECT_EQ(1, dmt_counter(t->name, DMT_ERRORS));
@@ -535,10 +526,10 @@ TEST_F(pair, request_that_is_unread_again_has_its_time_anew)
 	EXPECT_EQ(-EIO, dmt_io_result(other));
 	EXPECT_FALSE(dmt_io_done(io));
 	come(a);
-	begun = now_ms();
+	begun = dmt_now_ms();
 	ASSERT_NE(0, dmt_expect_request(a->ctl, 1, RO));
 	EXPECT_EQ(-EIO, dmt_io_result(io));
-	EXPECT_LE(1000 - SLACK, now_ms() - begun);
+	EXPECT_LE(1000 - SLACK, dmt_now_ms() - begun);
 }
 
 /* --- the table line ---------------------------------------------------------------- */

@@ -7,17 +7,8 @@
 #define _GNU_SOURCE
 #include "lib/gated.h"
 #include <err.h>
-#include <time.h>
 
 #define SECOND 900 /* ms: less by so much as the kernel's own clock may be coarse */
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /**
  * @g: its store is where block 1 has been mapped to
@@ -195,10 +186,10 @@ TEST_F(held, daemon_timeout_counts_from_the_death)
 
 	ASSERT_EQ(0, dmt_dm_message(t->name, "daemon_timeout 1"));
 	ASSERT_TRUE(hold(self));
-	begun = now_ms();
+	begun = dmt_now_ms();
 	leave(self);
 	EXPECT_TRUE(fails(self));
-	EXPECT_LE(SECOND, now_ms() - begun);
+	EXPECT_LE(SECOND, dmt_now_ms() - begun);
 	come(self);
 	EXPECT_TRUE(dmt_settled(t));
 	EXPECT_TRUE(asks_anew(self));
@@ -237,11 +228,11 @@ TEST_F(held, request_timeout_counts_from_when_the_next_daemon_reads)
 	ASSERT_TRUE(hold(self));
 	leave(self);
 	come(self);
-	begun = now_ms();
+	begun = dmt_now_ms();
 	id = dmt_expect_request(t->ctl, 1, RW);
 	ASSERT_NE(0, id);
 	EXPECT_TRUE(fails(self));
-	EXPECT_LE(SECOND, now_ms() - begun);
+	EXPECT_LE(SECOND, dmt_now_ms() - begun);
 	EXPECT_TRUE(dmt_settled(t));
 	EXPECT_TRUE(works(self));
 	/* Too late: a younger one has been answered. */

@@ -12,15 +12,6 @@
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
-
-static unsigned int now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (unsigned int)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
-}
 
 static bool discarded(int fd, uint64_t block, uint64_t count)
 {
@@ -187,7 +178,7 @@ TEST_F(dm, requests_that_time_out_at_once_do_not_fill_the_log)
 TEST_F(dm, daemons_that_come_and_go_do_not_fill_the_log)
 {
 	struct dmt *t = &self->t;
-	unsigned int begun = now_ms(), i, most;
+	unsigned int begun = (unsigned int)dmt_now_ms(), i, most;
 	static char said[1 << 16];
 	int log = dmt_log_open();
 
@@ -198,7 +189,7 @@ TEST_F(dm, daemons_that_come_and_go_do_not_fill_the_log)
 		t->ctl = dmt_control_open(t->name, O_NONBLOCK);
 	}
 	/* Half as many in five seconds. */
-	most = LINES + (now_ms() - begun) / 5000 * LINES / 2;
+	most = LINES + ((unsigned int)dmt_now_ms() - begun) / 5000 * LINES / 2;
 	dmt_log_take(log, said, sizeof(said));
 	close(log);
 	EXPECT_LE(1, times_in(said, "no daemon is attached"));
@@ -232,12 +223,12 @@ FIXTURE_TEARDOWN(slow)
 static unsigned int copy_ms(const struct dmt *t, uint64_t block)
 {
 	struct dmt_map map = dmt_cow(t, block, block, RW);
-	unsigned int begun = now_ms();
+	unsigned int begun = (unsigned int)dmt_now_ms();
 
 	if (dmt_map(t->ctl, 0, &map) ||
 	    dmt_io_result(dmt_begin_read(t, block)))
 		errx(1, "block %u is not copied", (unsigned int)block);
-	return now_ms() - begun;
+	return (unsigned int)dmt_now_ms() - begun;
 }
 
 /* There are buffers, which kcopyd knows nothing of. */

@@ -10,20 +10,11 @@
 #include "lib/gated.h"
 #include <err.h>
 #include <string.h>
-#include <time.h>
 
 #define SLACK	100	/* ms by which the kernel's own clock may be coarse */
 #define SOON	1	/* seconds of the one who is less patient ... */
 #define LATE	3	/* ... and of the other */
 #define TRIES	6u
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /**
  * @t: a device, whose name is the key
@@ -166,7 +157,7 @@ enum verdict { IN_ORDER, OUT_OF_ORDER, TOO_LATE_TO_TELL };
 static enum verdict both_time_out(struct patience *soon, struct patience *late,
 				  const struct dmt *reader)
 {
-	uint64_t begun = now_ms(), seen;
+	uint64_t begun = dmt_now_ms(), seen;
 	bool failed, waited, in_time;
 
 	begin(soon, 1, 2);
@@ -175,12 +166,12 @@ static enum verdict both_time_out(struct patience *soon, struct patience *late,
 		return OUT_OF_ORDER;
 	failed = fails(soon);
 	waited = waits(late);
-	seen = now_ms() - begun;
+	seen = dmt_now_ms() - begun;
 	/* The other's time had not passed when it was looked at. */
 	in_time = seen < LATE * 1000 - SLACK;
 	failed &= fails(late);
 	if (!failed || seen < SOON * 1000 - SLACK ||
-	    now_ms() - begun < LATE * 1000 - SLACK || (in_time && !waited))
+	    dmt_now_ms() - begun < LATE * 1000 - SLACK || (in_time && !waited))
 		return OUT_OF_ORDER;
 	return in_time ? IN_ORDER : TOO_LATE_TO_TELL;
 }

@@ -240,6 +240,8 @@ unsigned int dmt_workers(void);
 
 /* --- I/O beside the test ---------------------------------------------------------- */
 
+uint64_t dmt_now_ms(void);
+
 enum dmt_op { DMT_READ, DMT_WRITE, DMT_WRITE_FUA, DMT_FSYNC, DMT_DISCARD,
 	      DMT_ZEROOUT };
 

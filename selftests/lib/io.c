@@ -342,3 +342,12 @@ int dmt_write_block(int fd, uint64_t block, int seed)
 	return dmt_io_result(dmt_io(fd, DMT_WRITE, block * DMT_BLOCK, DMT_BLOCK,
 				    seed));
 }
+
+/* Milliseconds of a clock that goes on: for how long something takes. */
+uint64_t dmt_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
