@@ -164,7 +164,7 @@ TEST_F_TIMEOUT(gib, copy_is_made_whole_and_piece_by_piece, 150)
 
 #define MANY	(1u << 20) /* blocks of 512 bytes */
 #define BATCH	2000u
-#define SECONDS	60 /* within which there are as many as there are then */
+#define SECONDS	40 /* within which there are as many as there are then */
 
 /* Push so many mappings, or as many as there is time for. */
 static uint64_t push_many(const struct dmt *t, uint64_t many)

@@ -233,7 +233,8 @@ store_is_blank()
 	kill -KILL "$(status_of snap pid)" && await no_daemon || return
 	! dmuctl revive snap > said 2>&1 || return
 	grep -q 'is blank, and format=no' said || return
-	! dmuctl revive -o format=yes snap && cmp $blank <(head -c 64M /dev/zero)
+	! dmuctl revive -o format=yes snap &&
+		cmp --bytes=$((pages_end * 512)) $blank /dev/zero
 	status=$?
 	mend
 	losetup -d "$loop"

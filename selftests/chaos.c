@@ -30,7 +30,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define NR_SECONDS	30u	/* or fewer, without DMT_CHAOS_SECONDS */
+#define NR_SECONDS	20u	/* or fewer, without DMT_CHAOS_SECONDS */
 #define MEGABYTES	16u	/* of each device */
 #define KNOWN		2u	/* of them hold something at first */
 #define BEARABLE	8	/* s that a device may have to wait for its daemon, at most */

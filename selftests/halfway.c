@@ -3,7 +3,7 @@
  * The module's start fails half-way, at one of the allocations that it makes: it
  * leaves nothing behind, and the next attempt succeeds.
  *
- *	DMT_SECONDS=n halfway
+ *	DMT_SCALE=n halfway
  */
 #define _GNU_SOURCE
 #include "lib/brief.h"
@@ -158,7 +158,7 @@ FIXTURE_TEARDOWN(halfway)
 }
 
 #define NEVER	1000000u /* allocations */
-#define SECONDS	30
+#define SECONDS	15
 
 /* As many of them as there is time for: from the last one back, and any. */
 static unsigned int next_to_fail(unsigned int i, unsigned int nr)
@@ -188,8 +188,7 @@ static bool fails_well(unsigned int n, bool *failed)
 
 TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 280)
 {
-	const char *seconds = getenv("DMT_SECONDS");
-	time_t until = time(NULL) + (seconds ? atoi(seconds) : SECONDS);
+	time_t until = time(NULL) + SECONDS * dmt_scale();
 	unsigned int nr, i, left, failures = 0;
 	bool failed;
 
@@ -200,7 +199,7 @@ TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 280)
 	nr = NEVER - left;
 	ASSERT_NE(0, nr);
 	ASSERT_EQ(0, dmt_module_remove());
-	srandom((unsigned int)until);
+	srandom((unsigned int)dmt_seed());
 	for (i = 0; i < 2 * nr && (i < 10 || time(NULL) < until); i++) {
 		ASSERT_TRUE(fails_well(next_to_fail(i, nr), &failed));
 		failures += failed;
@@ -211,4 +210,4 @@ TEST_F_TIMEOUT(halfway, start_that_fails_leaves_nothing_behind, 280)
 	ASSERT_EQ(0, dmt_module_insert());
 }
 
-TEST_HARNESS_MAIN
+DMT_SCALED_MAIN

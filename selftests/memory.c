@@ -24,7 +24,7 @@ static void put(const char *path, const char *value)
 #define MANY (1u << 18) /* blocks of 512 bytes */
 #define PUSHED 200000u
 #define BATCH 2000u
-#define SECONDS 40 /* within which there are as many as there are then */
+#define SECONDS 24 /* within which there are as many as there are then */
 
 FIXTURE(many)
 {

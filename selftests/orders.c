@@ -592,7 +592,7 @@ FIXTURE_VARIANT_ADD(orders, copies_and_held_io) {
 };
 /* All orders would take hours: as many as there is time for. */
 FIXTURE_VARIANT_ADD(orders, everything) {
-	.nr = NR_STEPS, .seconds = 10,
+	.nr = NR_STEPS, .seconds = 5,
 	.first = { KILL, GONE, LATE, HALF, READ, POLL, CLOSE, REOPEN, RMMOD,
 		   HOLD, COPYING }
 };
