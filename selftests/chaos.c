@@ -35,6 +35,7 @@
 #define KNOWN		2u	/* of them hold something at first */
 #define BEARABLE	8	/* s that a device may have to wait for its daemon, at most */
 #define PERIODS		4	/* or more; at the end of each all is well for a while */
+#define PERIODS_SHORT	2	/* where there is not even a second for each */
 #define ACTIONS		6	/* in each, or more */
 #define NR_INVAL	200u	/* blocks that are invalidated at once */
 #define ALIVE		55	/* s within which it does something then */
@@ -481,11 +482,11 @@ static bool rage(struct chaos *c)
 {
 	time_t end = now() + c->seconds, next;
 	time_t period = c->seconds / PERIODS;
-	unsigned int nr;
+	unsigned int nr, least = period ? PERIODS : PERIODS_SHORT;
 
 	if (period > BEARABLE)
 		period = BEARABLE;
-	while (now() < end || c->periods < PERIODS) {
+	while (now() < end || c->periods < least) {
 		next = now() + period;
 		for (nr = 0; now() < next || nr < ACTIONS; nr++)
 			if (!act(c))

@@ -213,6 +213,7 @@ FIXTURE_VARIANT_ADD(copied, 512_bytes) { .block = 512 };
 FIXTURE_VARIANT_ADD(copied, 64_KiB) { .block = 64 << 10 };
 FIXTURE_VARIANT_ADD(copied, 1_MiB) { .block = 1 << 20 };
 FIXTURE_VARIANT_ADD(copied, 4_MiB) { .block = 4 << 20 };
+FIXTURE_VARIANT_ADD(copied, 16_MiB) { .block = 16 << 20 };
 FIXTURE_VARIANT_ADD(copied, one_4_KiB_sector) { .block = 4096, .lbs = 4096 };
 FIXTURE_VARIANT_ADD(copied, of_4_KiB_sectors) {
 	.block = 64 << 10, .lbs = 4096
@@ -228,6 +229,30 @@ FIXTURE_TEARDOWN(copied)
 	dmt_teardown(&self->t);
 }
 
+/* A sector in each 256 KiB of a block, and its last one: so many ... */
+static uint64_t nr_marks(uint64_t block)
+{
+	return 1 + (block + (256 << 10) - 1) / (256 << 10);
+}
+
+/* ... and where it is. No two are as far into what is moved at a time. */
+static uint64_t mark_at(uint64_t block, uint64_t sector, uint64_t nr)
+{
+	if (nr == nr_marks(block) - 1)
+		return block - sector;
+	return nr * (256 << 10) + nr * sector;
+}
+
+static void mark(const struct dmt_disk *disk, uint64_t at, uint64_t sector,
+		 uint64_t what, int seed)
+{
+	uint8_t buf[4096];
+
+	dmt_pattern(buf, sector, what, seed);
+	if (pwrite(disk->fd, buf, sector, (off_t)at) != (ssize_t)sector)
+		err(1, "cannot mark %s", disk->name);
+}
+
 TEST_F(copied, whole_block_is_copied_and_nothing_else)
 {
 	struct dmt *t = &self->t;
@@ -237,27 +262,20 @@ TEST_F(copied, whole_block_is_copied_and_nothing_else)
 	struct dmt_io *io;
 	uint32_t id;
 
-	/* Its first and last sector, and those that are not to be touched. */
-	for (i = 0; i < 2; i++) {
-		uint8_t buf[4096];
-
-		dmt_pattern(buf, sector, 7, 4);
-		ASSERT_EQ(sector,
-			  pwrite(t->origin.fd, buf, sector, block +
-				 (i ? block - sector : 0)));
-		dmt_pattern(buf, sector, 7, 5);
-		ASSERT_EQ(sector,
-			  pwrite(t->store.fd, buf, sector, i ?
-				 begin + block : begin - sector));
-	}
+	for (i = 0; i < nr_marks(block); i++)
+		mark(&t->origin, block + mark_at(block, sector, i), sector, i, 4);
+	/* Not to be touched. */
+	mark(&t->store, begin - sector, sector, 7, 5);
+	mark(&t->store, begin + block, sector, 7, 5);
 	io = dmt_io_now(t->fd, DMT_READ, block, sector, 0);
 	id = dmt_expect_request(t->ctl, 1, RO);
 	ASSERT_NE(0, id);
 	ASSERT_EQ(0, dmt_map(t->ctl, id, &map));
 	EXPECT_EQ(0, dmt_io_result(io));
-	EXPECT_TRUE(arrived(&t->store, begin, 7 * DMT_BLOCK, sector, 4));
-	EXPECT_TRUE(arrived(&t->store, begin + block - sector,
-			    7 * DMT_BLOCK, sector, 4));
+	/* Where two are in one sector, the last one is. */
+	for (i = block == sector; i < nr_marks(block); i++)
+		EXPECT_TRUE(arrived(&t->store, begin + mark_at(block, sector, i),
+				    i * DMT_BLOCK, sector, 4));
 	EXPECT_TRUE(arrived(&t->store, begin - sector, 7 * DMT_BLOCK,
 			    sector, 5));
 	EXPECT_TRUE(arrived(&t->store, begin + block, 7 * DMT_BLOCK,
