@@ -227,14 +227,13 @@ store_is_blank()
 {
 	local blank=blank.img loop status
 
-	truncate -s $((store_sectors * 512)) $blank
+	truncate -s $((store_sectors * 512)) $blank zeroes.img
 	loop=$(losetup -f --show $blank) || return
 	become store "0 $store_sectors linear $loop 0" || return
 	kill -KILL "$(status_of snap pid)" && await no_daemon || return
 	! dmuctl revive snap > said 2>&1 || return
 	grep -q 'is blank, and format=no' said || return
-	! dmuctl revive -o format=yes snap &&
-		cmp --bytes=$((pages_end * 512)) $blank /dev/zero
+	! dmuctl revive -o format=yes snap && cmp $blank zeroes.img
 	status=$?
 	mend
 	losetup -d "$loop"

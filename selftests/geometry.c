@@ -432,7 +432,7 @@ TEST_F(second_line, blocks_are_counted_from_the_beginning_of_the_device)
 
 /* --- a device of many blocks ----------------------------------------------------------- */
 
-#define HUGE_BLOCKS dmt_often(1u << 22) /* 16 GiB */
+#define HUGE_BLOCKS dmt_often(1u << 22) /* 16 GiB, or 2 */
 
 FIXTURE(huge)
 {
