@@ -11,6 +11,8 @@
  *   space->answers    rwsem: answers (for reading), against a daemon's death and
  *                     a table's coming and going (for writing)
  *   space->trimming   mutex: one at a time makes the cache smaller
+ *   space->growing    mutex: one at a time, who does not find it held, gives buckets
+ *                     more chains
  *   bucket->lock      remaps, requests and changes of the bucket's blocks
  *   space->lock       queues of requests, ids, peers and their lists
  *   flight->lock      waiters of one direction
@@ -118,7 +120,7 @@ struct dmu_remap {
 struct dmu_chains;
 
 /* Lists of a bucket's requests, and of its changes: a large I/O has many side by side. */
-#define DMU_HEADS	16
+#define DMU_HEADS	32
 
 /**
  * struct dmu_bucket - a 256th of all blocks, by windows as large as a run can be
@@ -454,6 +456,7 @@ struct dmu_counters {
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: buckets that are to get more chains, a bit for each
+ * @growing: held by who gives them these
  * @hopeless: a copy is owed, as in @owing, that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
@@ -462,13 +465,17 @@ struct dmu_counters {
  * @hand: bucket at which recycling goes on
  * @nr_leaving: remaps that nobody finds any more, on their way back to the pool
  * @trimming: held by who recycles what @max_remaps does not allow
- * @shrinker: gives remaps back when memory is short
+ * @shrinker: gives remaps, and @spares, back when memory is short
  * @targets_lock: protects @targets, their state and their copies
  * @targets: struct dmu_target.node
  * @work_lock: protects @issue, @again and @done
  * @issue: bios aimed and counted, to be submitted
  * @again: bios to be mapped again
  * @done: bios to be completed with their bi_status
+ * @batcher: the daemon, if any, whose answers are a batch; it sets and clears that,
+ *	and nobody else touches the next two
+ * @batch_work: the worker is to come at the end of the batch
+ * @batch_copies: likewise, to start copies
  * @work: the worker
  * @expiry: fails what has waited too long
  * @copy_work: starts copies, which may have to wait for kcopyd's memory
@@ -525,6 +532,7 @@ struct dmu_space {
 	atomic_t copying;
 	atomic_long_t nr_remaps;
 	DECLARE_BITMAP(crowded, DMU_BUCKETS);
+	struct mutex growing; /* who replaces chains */
 	bool hopeless;
 	bool gathering;
 	struct delayed_work gather;
@@ -542,6 +550,9 @@ struct dmu_space {
 	struct bio_list issue;
 	struct bio_list again;
 	struct bio_list done;
+	struct task_struct *batcher;
+	bool batch_work;
+	bool batch_copies;
 	struct work_struct work;
 	struct work_struct copy_work;
 	struct delayed_work expiry;
@@ -557,6 +568,10 @@ int dmu_space_join(struct dmu_target *target, const char *key,
 void dmu_space_leave(struct dmu_target *target);
 void dmu_space_put(struct dmu_space *space);
 void dmu_space_kick(struct dmu_space *space);
+void dmu_space_kick_copies(struct dmu_space *space);
+void dmu_batch_begin(struct dmu_space *space);
+void dmu_batch_flush(struct dmu_space *space);
+void dmu_batch_end(struct dmu_space *space);
 void dmu_space_wake(struct dmu_space *space);
 void dmu_space_issue(struct dmu_space *space, struct bio *bio);
 void dmu_space_again(struct dmu_space *space, struct bio *bio);

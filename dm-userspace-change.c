@@ -164,15 +164,18 @@ void dmu_changes_drain(struct dmu_space *space)
 	}
 }
 
-/* Those who wait for this change's copy need do so no longer. */
-static void change_let_next(struct dmu_change *c)
+/*
+ * Those who wait for this change's copy need do so no longer. It has come from @old:
+ * only what is in DRAIN can itself be waiting for an earlier one.
+ */
+static void change_let_next(struct dmu_change *c, enum dmu_change_state old)
 {
 	struct dmu_change *next = c->next;
 	struct dmu_invalidation *inv, *n;
 
 	dmu_place_bequeath(c);
 	dmu_place_settle(c);
-	if (change_skipped(c))
+	if (old == DMU_CHANGE_DRAIN && change_skipped(c))
 		next = NULL;
 	c->next = NULL;
 	if (next)
@@ -231,7 +234,7 @@ static void change_queue_copy(struct dmu_change *c)
 	spin_lock(&c->space->lock);
 	list_add_tail(&c->queue, &c->space->copies);
 	spin_unlock(&c->space->lock);
-	queue_work(c->space->wq, &c->space->copy_work);
+	dmu_space_kick_copies(c->space);
 }
 
 /* Let what waits go to its place, to be held on its return where @hold is set. */
@@ -326,7 +329,7 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 	case DMU_CHANGE_FAILED:
 		dmu_change_silent(c);
 		dmu_space_done_list(c->space, &c->waiting, BLK_STS_IOERR);
-		change_let_next(c);
+		change_let_next(c, old);
 		return;
 	case DMU_CHANGE_SYNC:
 		change_serve(c, true);
@@ -334,12 +337,12 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 			dmu_change_tell(c);
 		else if (!c->inflight)
 			dmu_change_silent(c);
-		change_let_next(c);
+		change_let_next(c, old);
 		change_end_if_idle(c);
 		return;
 	case DMU_CHANGE_ASK:
 		change_ask(c);
-		change_let_next(c);
+		change_let_next(c, old);
 		return;
 	case DMU_CHANGE_ACKED:
 		change_release(c);
@@ -350,7 +353,7 @@ void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state)
 		change_map_again(c);
 		break;
 	}
-	change_let_next(c);
+	change_let_next(c, old);
 	dmu_change_put(c);
 }
 

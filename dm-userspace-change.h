@@ -132,6 +132,7 @@ int dmu_change_cache_init(void);
 void dmu_change_cache_exit(void);
 int dmu_changes_init(struct dmu_space *space, int reserve);
 void dmu_changes_exit(struct dmu_space *space);
+unsigned long dmu_spares_drop(struct dmu_space *space, unsigned long nr);
 struct dmu_change *dmu_change_alloc(struct dmu_space *space, bool reserve);
 void dmu_change_free(struct dmu_space *space, struct dmu_change *change);
 void dmu_change_keep(struct dmu_space *space, struct dmu_change *change);

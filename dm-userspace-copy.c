@@ -65,7 +65,7 @@ void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 
 	dmu_flight_leave(flight);
 	atomic_dec(&space->copying);
-	queue_work(space->wq, &space->copy_work);
+	dmu_space_kick_copies(space);
 	dmu_target_unpin(copier);
 }
 

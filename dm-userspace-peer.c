@@ -365,6 +365,7 @@ void dmu_peer_untake(struct dmu_peer *peer, const struct dmu_event *events,
 void dmu_peer_begin(struct dmu_peer *peer)
 {
 	down_read(&peer->space->answers);
+	dmu_batch_begin(peer->space);
 }
 
 /**
@@ -373,6 +374,7 @@ void dmu_peer_begin(struct dmu_peer *peer)
  */
 void dmu_peer_end(struct dmu_peer *peer)
 {
+	dmu_batch_end(peer->space);
 	up_read(&peer->space->answers);
 }
 
@@ -467,10 +469,13 @@ static int map_unasked(struct dmu_peer *peer, struct dmu_mapping *m,
 		       sector_t len)
 {
 	struct dmu_space *space = peer->space;
-	struct dmu_change *change = dmu_change_alloc(space, false);
-	struct dmu_remap *remap = dmu_remap_alloc(space, false);
+	struct dmu_change *change;
+	struct dmu_remap *remap;
 	int r = -ENOMEM;
 
+	dmu_batch_flush(space);
+	change = dmu_change_alloc(space, false);
+	remap = dmu_remap_alloc(space, false);
 	if (remap && change)
 		r = peer_answer(peer, m, len, &remap, &change);
 	dmu_remap_free(space, remap);
@@ -488,7 +493,11 @@ static int map_block(struct dmu_peer *peer, struct dmu_mapping *m)
 
 	r = dmu_tables_check(peer->space, m, &len) ?:
 	    peer_answer(peer, m, len, &remap, &change);
-	return r == -EAGAIN ? map_unasked(peer, m, len) : r;
+	if (r == -EAGAIN)
+		r = map_unasked(peer, m, len);
+	/* Not only when the worker comes: each answer looks for the block's remap. */
+	dmu_remaps_grow(peer->space);
+	return r;
 }
 
 /* The i-th block of a run. */
@@ -527,6 +536,7 @@ static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	last = mapping_at(space, &m, BIT_ULL(bits) - 1);
 	if (!bits || !dmu_tables_check_run(space, &m, &last))
 		return 0;
+	dmu_batch_flush(space);
 	remap = dmu_remap_alloc(space, false);
 	if (!remap)
 		return 0;

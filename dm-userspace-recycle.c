@@ -242,14 +242,19 @@ static unsigned long shrink_count(struct shrinker *shrinker,
 {
 	struct dmu_space *space = dmu_shrinker_data(shrinker);
 
-	return atomic_long_read(&space->nr_remaps) ?: SHRINK_EMPTY;
+	return atomic_long_read(&space->nr_remaps) +
+	       READ_ONCE(space->nr_spares) ?: SHRINK_EMPTY;
 }
 
 static unsigned long shrink_scan(struct shrinker *shrinker,
 				 struct shrink_control *sc)
 {
-	return dmu_remaps_recycle(dmu_shrinker_data(shrinker),
-				  sc->nr_to_scan) ?: SHRINK_STOP;
+	struct dmu_space *space = dmu_shrinker_data(shrinker);
+	unsigned long nr = dmu_spares_drop(space, sc->nr_to_scan);
+
+	if (nr < sc->nr_to_scan)
+		nr += dmu_remaps_recycle(space, sc->nr_to_scan - nr);
+	return nr ?: SHRINK_STOP;
 }
 
 /**

@@ -411,8 +411,7 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	clear_bit(number, space->crowded);
 	/* As test_and_set_bit() is: those are seen whose bucket was marked already. */
 	smp_mb__after_atomic();
-	/* Only the worker replaces chains. */
-	old = rcu_dereference_raw(bucket->chains);
+	old = rcu_dereference_protected(bucket->chains, lockdep_is_held(&space->growing));
 	bits = dmu_chain_bits(old);
 	/* Many may have come at once, and no more may come to ask for more. */
 	while (is_crowded(bucket, bits))
@@ -420,9 +419,10 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	if (bits == dmu_chain_bits(old))
 		return;
 	/*
-	 * I/O that would free memory may be waiting for this worker. Without any the
-	 * chains stay long, until the next remap comes.
+	 * I/O that would free memory may be waiting for this worker, or for this daemon.
+	 * Without any the chains stay long, until the next remap comes.
 	 */
+	dmu_batch_flush(space);
 	new = chains_alloc(bits, GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
 	if (!new)
 		return;
@@ -438,22 +438,44 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	kvfree_rcu_mightsleep(dmu_chain_heads(old));
 }
 
-/**
- * dmu_remaps_grow() - the worker's share: more chains for full buckets
- * @space: of the key
- *
- * Context: the worker; may sleep.
- */
-void dmu_remaps_grow(struct dmu_space *space)
+/* Is a bucket crowded? */
+static bool any_crowded(const struct dmu_space *space)
+{
+	unsigned long crowded = 0;
+	unsigned int i;
+
+	/* Each miss brings the worker here: it is not to look at all of them. */
+	for (i = 0; i < BITS_TO_LONGS(DMU_BUCKETS); i++)
+		crowded |= READ_ONCE(space->crowded[i]);
+	return crowded;
+}
+
+static void grow_crowded(struct dmu_space *space)
 {
 	unsigned int first, bit;
 	unsigned long crowded;
 
-	/* Each miss brings the worker here: it is not to look at all of them. */
 	for (first = 0; first < DMU_BUCKETS; first += BITS_PER_LONG) {
 		crowded = READ_ONCE(space->crowded[BIT_WORD(first)]);
 		for_each_set_bit(bit, &crowded, BITS_PER_LONG)
 			grow_bucket(space, first + bit);
+	}
+}
+
+/**
+ * dmu_remaps_grow() - more chains for full buckets
+ * @space: of the key
+ *
+ * Context: the worker, and daemons whose answers fill them; may sleep.
+ */
+void dmu_remaps_grow(struct dmu_space *space)
+{
+	/* Whoever is at it already may be waiting for memory: nobody waits for that. */
+	while (any_crowded(space) && mutex_trylock(&space->growing)) {
+		grow_crowded(space);
+		mutex_unlock(&space->growing);
+		/* It sees what was marked by who has found it locked just now. */
+		smp_mb();
 	}
 }
 

@@ -43,6 +43,13 @@ void dmu_spaces_exit(void)
 
 /* --- the worker ---------------------------------------------------------------- */
 
+/* Is this the daemon whose answers are a batch, and not an interrupt of it? */
+static bool in_batch(const struct dmu_space *space)
+{
+	/* Nobody else can make it this task, or another one. */
+	return READ_ONCE(space->batcher) == current && in_task();
+}
+
 /**
  * dmu_space_kick() - there is something for the worker to do
  * @space: of the key
@@ -51,7 +58,67 @@ void dmu_spaces_exit(void)
  */
 void dmu_space_kick(struct dmu_space *space)
 {
-	queue_work(space->wq, &space->work);
+	if (in_batch(space))
+		space->batch_work = true;
+	else
+		queue_work(space->wq, &space->work);
+}
+
+/**
+ * dmu_space_kick_copies() - there are copies to be started
+ * @space: of the key
+ *
+ * Context: any.
+ */
+void dmu_space_kick_copies(struct dmu_space *space)
+{
+	if (in_batch(space))
+		space->batch_copies = true;
+	else
+		queue_work(space->wq, &space->copy_work);
+}
+
+/**
+ * dmu_batch_begin() - a daemon's answers follow: the workers need not come for each
+ * @space: of the key
+ *
+ * They run on this processor, and would otherwise take turns with the daemon, one
+ * answer at a time. Of two daemons that answer at once one has a batch.
+ */
+void dmu_batch_begin(struct dmu_space *space)
+{
+	cmpxchg(&space->batcher, NULL, current);
+}
+
+/**
+ * dmu_batch_flush() - let the workers begin with what there is of the batch
+ * @space: of the key
+ *
+ * Before anything that may wait, for memory that its I/O may have to free: nobody
+ * else sees to it that this I/O goes on.
+ */
+void dmu_batch_flush(struct dmu_space *space)
+{
+	if (!in_batch(space))
+		return;
+	if (space->batch_work)
+		queue_work(space->wq, &space->work);
+	if (space->batch_copies)
+		queue_work(space->wq, &space->copy_work);
+	space->batch_work = false;
+	space->batch_copies = false;
+}
+
+/**
+ * dmu_batch_end() - that was the last answer of the batch
+ * @space: of the key
+ */
+void dmu_batch_end(struct dmu_space *space)
+{
+	dmu_batch_flush(space);
+	/* The next one's is to begin with what this one has left. */
+	if (in_batch(space))
+		smp_store_release(&space->batcher, NULL);
 }
 
 /*
@@ -79,18 +146,15 @@ static void work_add(struct dmu_space *space, struct bio_list *to,
 		     struct bio_list *bios)
 {
 	unsigned long irq;
-	bool first;
 
 	if (bio_list_empty(bios))
 		return;
 	spin_lock_irqsave(&space->work_lock, irq);
-	first = bio_list_empty(to);
 	bio_list_merge(to, bios);
 	spin_unlock_irqrestore(&space->work_lock, irq);
 	bio_list_init(bios);
-	/* Whoever was first has seen to it that the worker comes, or is about to. */
-	if (first)
-		dmu_space_kick(space);
+	/* Though there be others: whose they are may be in a batch. */
+	dmu_space_kick(space);
 }
 
 /**
@@ -103,15 +167,11 @@ static void work_add(struct dmu_space *space, struct bio_list *to,
 void dmu_space_issue(struct dmu_space *space, struct bio *bio)
 {
 	unsigned long irq;
-	bool first;
 
 	spin_lock_irqsave(&space->work_lock, irq);
-	first = bio_list_empty(&space->issue);
 	bio_list_add(&space->issue, bio);
 	spin_unlock_irqrestore(&space->work_lock, irq);
-	/* As in work_add(); most misses come here. */
-	if (first)
-		dmu_space_kick(space);
+	dmu_space_kick(space);
 }
 
 /**
@@ -302,6 +362,7 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	init_waitqueue_head(&space->readers);
 	init_rwsem(&space->answers);
 	mutex_init(&space->trimming);
+	mutex_init(&space->growing);
 	spin_lock_init(&space->lock);
 	spin_lock_init(&space->targets_lock);
 	spin_lock_init(&space->work_lock);

@@ -10,7 +10,11 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-#define DMU_MAX_SPARES 64 /* of each key */
+/*
+ * Of each key: as many as a daemon reads at a time. Fewer of them, and a sequence of
+ * large I/O takes pages from the allocator, and gives them back, for each batch.
+ */
+#define DMU_MAX_SPARES BIT(DMU_MAX_RUN_BITS)
 
 static unsigned int max_changes = 65536;
 module_param(max_changes, uint, 0644);
@@ -55,10 +59,32 @@ static struct dmu_change *spare_take(struct dmu_space *space)
 	spare = space->spares;
 	if (spare) {
 		WRITE_ONCE(space->spares, spare->next);
-		space->nr_spares--;
+		WRITE_ONCE(space->nr_spares, space->nr_spares - 1);
 	}
 	spin_unlock_irqrestore(&space->lock, irq);
 	return spare;
+}
+
+/**
+ * dmu_spares_drop() - give back what is kept, for memory is short
+ * @space: of the key
+ * @nr: so many at most
+ *
+ * Context: any.
+ * Return: how many.
+ */
+unsigned long dmu_spares_drop(struct dmu_space *space, unsigned long nr)
+{
+	struct dmu_change *spare;
+	unsigned long done;
+
+	for (done = 0; done < nr; done++) {
+		spare = spare_take(space);
+		if (!spare)
+			break;
+		mempool_free(spare, &space->change_pool);
+	}
+	return done;
 }
 
 /**
@@ -69,10 +95,7 @@ static struct dmu_change *spare_take(struct dmu_space *space)
  */
 void dmu_changes_exit(struct dmu_space *space)
 {
-	struct dmu_change *spare;
-
-	while ((spare = spare_take(space)))
-		mempool_free(spare, &space->change_pool);
+	dmu_spares_drop(space, ULONG_MAX);
 	mempool_exit(&space->change_pool);
 }
 
@@ -133,7 +156,7 @@ void dmu_change_keep(struct dmu_space *space, struct dmu_change *change)
 	if (space->nr_spares < DMU_MAX_SPARES) {
 		change->next = space->spares;
 		WRITE_ONCE(space->spares, change);
-		space->nr_spares++;
+		WRITE_ONCE(space->nr_spares, space->nr_spares + 1);
 		change = NULL;
 	}
 	spin_unlock(&space->lock);

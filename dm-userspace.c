@@ -353,7 +353,7 @@ static void userspace_resume(struct dm_target *ti)
 
 	target_enter(target, DMU_TARGET_LIVE);
 	/* Copies may have waited for its devices. */
-	queue_work(target->space->wq, &target->space->copy_work);
+	dmu_space_kick_copies(target->space);
 }
 
 static void userspace_postsuspend(struct dm_target *ti)
