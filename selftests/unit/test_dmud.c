@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -423,10 +424,27 @@ static void daemon_is_detached(void **state)
 	assert_int_not_equal(getsid(pid), pid);
 	if (may_use_resources())
 		assert_int_equal(oom_score_adj(pid), -1000);
+	assert_int_equal(sched_getscheduler(pid), SCHED_BATCH);
 	f->pid = pid;
 	status = ask_status(f);
 	assert_int_equal(number(status, "pid"), pid);
 	json_object_put(status);
+	daemon_stop(f);
+}
+
+/* What the administrator has chosen is not changed, nor what is asked for. */
+static void scheduling_is_kept(void **state)
+{
+	const struct sched_param none = { 0 };
+	struct fixture *f = *state;
+
+	start_and_serve(f, "-f --eager vol1");
+	assert_int_equal(sched_getscheduler(f->pid), SCHED_OTHER);
+	daemon_stop(f);
+	assert_int_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+	start_and_serve(f, "-f vol1");
+	assert_int_equal(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+	assert_int_equal(sched_getscheduler(f->pid), SCHED_IDLE);
 	daemon_stop(f);
 }
 
@@ -525,6 +543,7 @@ int main(void)
 		with_daemon(second_daemon),
 		with_daemon(after_a_kill),
 		with_daemon(daemon_is_detached),
+		with_daemon(scheduling_is_kept),
 		with_daemon(daemon_cannot_start),
 		with_daemon(daemon_dies),
 		with_daemon(caller_gives_up),

@@ -10,7 +10,7 @@
 
 #include "options.h"
 
-#define MAX_ARGS 20
+#define MAX_ARGS 24
 
 static struct options opts;
 
@@ -61,13 +61,14 @@ static void defaults(void **state)
 	assert_int_equal(opts.ready_fd, -1);
 	assert_int_equal(opts.log_level, LOG_INFO);
 	assert_false(opts.foreground);
+	assert_false(opts.eager);
 	assert_false(opts.list_policies);
 }
 
 static void everything(void **state)
 {
 	(void)state;
-	assert_int_equal(parse("-o a=1 --plugin-dir /p --foreground vol1 "
+	assert_int_equal(parse("-o a=1 --plugin-dir /p --foreground --eager vol1 "
 			       "--ready-fd 1 --option=b=2=3 --pid-file /f "
 			       "-p ./x.so --socket /s --log-level debug -o c="),
 			 -1);
@@ -83,6 +84,7 @@ static void everything(void **state)
 	assert_int_equal(opts.ready_fd, 1);
 	assert_int_equal(opts.log_level, LOG_DEBUG);
 	assert_true(opts.foreground);
+	assert_true(opts.eager);
 }
 
 static void levels(void **state)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -246,6 +247,27 @@ void daemon_protect(void)
 	if (spare_from_oom())
 		log_line(LOG_WARNING,
 			 "the OOM killer may choose this daemon: oom_score_adj: %s",
+			 strerror(errno));
+}
+
+/**
+ * daemon_gather() - let requests come together while the processors are busy
+ *
+ * An ordinary process that wakes up takes the processor from whoever caused its first
+ * request, and finds that one only; then it and the kernel's worker and the submitter
+ * take turns for each. A process of SCHED_BATCH waits until the submitter sleeps, or
+ * its time is up. Where a processor is idle there is no difference.
+ *
+ * A scheduling policy that the daemon was started with on purpose is left alone.
+ */
+void daemon_gather(void)
+{
+	const struct sched_param none = { 0 };
+
+	if (sched_getscheduler(0) == SCHED_OTHER &&
+	    sched_setscheduler(0, SCHED_BATCH, &none))
+		log_line(LOG_WARNING,
+			 "requests are served one by one where processors are busy: SCHED_BATCH: %s",
 			 strerror(errno));
 }
 

@@ -21,6 +21,7 @@ int readiness_report(struct readiness *ready, const char *why);
 int daemon_fork(struct readiness *ready);
 int daemon_detach(bool background, char *why);
 void daemon_protect(void);
+void daemon_gather(void);
 int daemon_write_pid(const char *path, char **written, char *why);
 
 #endif /* DMUD_DAEMON_H */

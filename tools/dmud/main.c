@@ -34,6 +34,8 @@ static int start(struct server *server, struct readiness *ready, char **pid_file
 	if (err)
 		return err;
 	daemon_protect();
+	if (!opts->eager)
+		daemon_gather();
 	log_line(LOG_INFO, "serving %s with the policy %s",
 		 server->env.name, server->plugin.policy->name);
 	if (readiness_report(ready, NULL))

@@ -28,6 +28,8 @@ static const char help[] =
 "\n"
 "How it runs:\n"
 "  -f, --foreground         stay in the foreground and log to stderr\n"
+"      --eager              where all processors are busy, interrupt others for\n"
+"                           each request, rather than let some come together\n"
 "      --ready-fd N         write \"READY\" or \"ERROR ...\" there when started\n"
 "      --pid-file FILE      write the daemon's process id there\n"
 "      --socket PATH        the control socket [/run/dm-userspace/KEY.sock]\n"
@@ -50,6 +52,7 @@ static const char help[] =
 
 enum {
 	OPT_PLUGIN_DIR = 256,
+	OPT_EAGER,
 	OPT_READY_FD,
 	OPT_PID_FILE,
 	OPT_SOCKET,
@@ -62,6 +65,7 @@ static const struct option long_options[] = {
 	{ "list-policies", no_argument, NULL, 'l' },
 	{ "plugin-dir", required_argument, NULL, OPT_PLUGIN_DIR },
 	{ "foreground", no_argument, NULL, 'f' },
+	{ "eager", no_argument, NULL, OPT_EAGER },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 	{ "pid-file", required_argument, NULL, OPT_PID_FILE },
 	{ "socket", required_argument, NULL, OPT_SOCKET },
@@ -153,6 +157,9 @@ static int parse_one(int c, struct options *opts)
 		return -1;
 	case 'f':
 		opts->foreground = true;
+		return -1;
+	case OPT_EAGER:
+		opts->eager = true;
 		return -1;
 	case OPT_READY_FD:
 		return parse_ready_fd(optarg, &opts->ready_fd);

@@ -23,6 +23,7 @@ enum {
  * @socket: NULL: the default
  * @ready_fd: -1: none
  * @log_level: LOG_*
+ * @eager: serve a request at once, be the processors busy
  * @foreground: stay where started
  * @list_policies: do only that
  */
@@ -36,6 +37,7 @@ struct options {
 	const char *socket;
 	int ready_fd;
 	int log_level;
+	bool eager;
 	bool foreground;
 	bool list_policies;
 };
