@@ -8,8 +8,8 @@
 #include "fake.h"
 
 #define BLOCK		4096u
-#define SECTORS		80001u /* the last block is short */
-#define LAST		10000u
+#define SECTORS		240001u /* the last block is short */
+#define LAST		30000u
 #define NEW		(DMU_MAP_WRITE | DMU_MAP_COPY | DMU_MAP_SYNC)
 
 /**

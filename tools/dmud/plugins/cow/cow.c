@@ -96,7 +96,7 @@
 #define RETRY_SECONDS	2
 /* Blocks read one after the other before more are pushed, and the most of these. */
 #define AHEAD_FROM	4u
-#define AHEAD_MOST	1024u
+#define AHEAD_MOST	8192u
 
 /* Requests and commits */
 
