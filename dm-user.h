@@ -11,8 +11,6 @@
  *   space->answers    rwsem: answers (for reading), against a daemon's death and
  *                     a table's coming and going (for writing)
  *   space->trimming   mutex: one at a time makes the cache smaller
- *   space->growing    mutex: one at a time, who does not find it held, gives buckets
- *                     more chains
  *   bucket->lock      remaps, requests and changes of the bucket's blocks
  *   space->lock       queues of requests, ids, peers and their lists
  *   flight->lock      waiters of one direction
@@ -200,7 +198,6 @@ unsigned long dmu_remaps_recycle(struct dmu_space *space, unsigned long nr);
 void dmu_remaps_drop_idle(struct dmu_space *space);
 int dmu_shrink_start(struct dmu_space *space);
 void dmu_shrink_stop(struct dmu_space *space);
-void dmu_remaps_grow(struct dmu_space *space);
 void dmu_remaps_trim(struct dmu_space *space, bool wait);
 
 /* --- run: one remap for many blocks ------------------------------------------ */
@@ -456,7 +453,7 @@ struct dmu_counters {
  * @copying: copies under way
  * @nr_remaps: remaps in all buckets, a run being one
  * @crowded: buckets that are to get more chains, a bit for each
- * @growing: held by who gives them these
+ * @grow_work: gives them these
  * @hopeless: a copy is owed, as in @owing, that no table can make
  * @gathering: news of held I/O wait for more of them (@lock)
  * @gather: ends that
@@ -473,7 +470,8 @@ struct dmu_counters {
  * @again: bios to be mapped again
  * @done: bios to be completed with their bi_status
  * @batcher: the daemon, if any, whose answers are a batch; it sets and clears that,
- *	and nobody else touches the next two
+ *	and nobody else touches the next three
+ * @batch_blocks: of runs, in the batch
  * @batch_work: the worker is to come at the end of the batch
  * @batch_copies: likewise, to start copies
  * @work: the worker
@@ -532,7 +530,7 @@ struct dmu_space {
 	atomic_t copying;
 	atomic_long_t nr_remaps;
 	DECLARE_BITMAP(crowded, DMU_BUCKETS);
-	struct mutex growing; /* who replaces chains */
+	struct work_struct grow_work;
 	bool hopeless;
 	bool gathering;
 	struct delayed_work gather;
@@ -551,6 +549,7 @@ struct dmu_space {
 	struct bio_list again;
 	struct bio_list done;
 	struct task_struct *batcher;
+	unsigned int batch_blocks;
 	bool batch_work;
 	bool batch_copies;
 	struct work_struct work;
@@ -570,6 +569,7 @@ void dmu_space_put(struct dmu_space *space);
 void dmu_space_kick(struct dmu_space *space);
 void dmu_space_kick_copies(struct dmu_space *space);
 void dmu_batch_begin(struct dmu_space *space);
+bool dmu_batch_is_long(struct dmu_space *space);
 void dmu_batch_flush(struct dmu_space *space);
 void dmu_batch_end(struct dmu_space *space);
 void dmu_space_wake(struct dmu_space *space);

@@ -493,11 +493,7 @@ static int map_block(struct dmu_peer *peer, struct dmu_mapping *m)
 
 	r = dmu_tables_check(peer->space, m, &len) ?:
 	    peer_answer(peer, m, len, &remap, &change);
-	if (r == -EAGAIN)
-		r = map_unasked(peer, m, len);
-	/* Not only when the worker comes: each answer looks for the block's remap. */
-	dmu_remaps_grow(peer->space);
-	return r;
+	return r == -EAGAIN ? map_unasked(peer, m, len) : r;
 }
 
 /* The i-th block of a run. */
@@ -562,10 +558,11 @@ static bool run_wraps(const struct dmu_space *space,
 	       (first->id && more > U32_MAX - first->id);
 }
 
-/* A table, or a daemon's death, need not wait for the end of a long run. */
+/* A table, a daemon's death, or the worker, need not wait for the end of a long run. */
 static void let_others_in(struct dmu_peer *peer)
 {
-	if (!rwsem_is_contended(&peer->space->answers))
+	if (!dmu_batch_is_long(peer->space) &&
+	    !rwsem_is_contended(&peer->space->answers))
 		return;
 	dmu_peer_end(peer);
 	dmu_peer_begin(peer);
@@ -603,8 +600,7 @@ int dmu_peer_map(struct dmu_peer *peer, struct dmu_mapping *mapping, u64 count)
 	for (i = 0; i < count && !r; i += done) {
 		if (i && fatal_signal_pending(current))
 			return -EINTR;
-		if (i)
-			let_others_in(peer);
+		let_others_in(peer);
 		m = mapping_at(space, mapping, i);
 		done = map_at_once(peer, &m, count - i);
 		if (!done) {

@@ -4,7 +4,7 @@
  *
  * A remap hashes to one of 256 buckets, which have a lock each, and within it
  * to a chain that look-ups walk under RCU. When the remaps of a bucket outgrow
- * its chains the worker makes more, moving the remaps one by one: a lockless
+ * its chains a work makes more, moving the remaps one by one: a lockless
  * reader that stands on one being moved goes on in another chain, and may miss
  * what it looks for, but finds nothing wrong, and a miss looks again under the
  * lock. What is mapped is fixed once it is published; see struct dmu_remap.
@@ -333,7 +333,7 @@ static void remaps_more(struct dmu_space *space, struct dmu_bucket *bucket)
 
 	if (is_crowded(bucket, dmu_chain_bits(dmu_chains_of(bucket))) &&
 	    !test_and_set_bit(bucket - space->buckets, space->crowded))
-		dmu_space_kick(space);
+		queue_work(system_wq, &space->grow_work);
 	if (unlikely(max && atomic_long_read(&space->nr_remaps) > max))
 		dmu_space_kick(space);
 }
@@ -411,19 +411,16 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	clear_bit(number, space->crowded);
 	/* As test_and_set_bit() is: those are seen whose bucket was marked already. */
 	smp_mb__after_atomic();
-	old = rcu_dereference_protected(bucket->chains, lockdep_is_held(&space->growing));
+	/* Only this work replaces chains. */
+	old = rcu_dereference_raw(bucket->chains);
 	bits = dmu_chain_bits(old);
 	/* Many may have come at once, and no more may come to ask for more. */
 	while (is_crowded(bucket, bits))
 		bits++;
 	if (bits == dmu_chain_bits(old))
 		return;
-	/*
-	 * I/O that would free memory may be waiting for this worker, or for this daemon.
-	 * Without any the chains stay long, until the next remap comes.
-	 */
-	dmu_batch_flush(space);
-	new = chains_alloc(bits, GFP_NOIO | __GFP_NORETRY | __GFP_NOWARN);
+	/* Without memory the chains stay long, until the next remap comes. */
+	new = chains_alloc(bits, GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	if (!new)
 		return;
 	spin_lock_irq(&bucket->lock);
@@ -438,20 +435,13 @@ static void grow_bucket(struct dmu_space *space, unsigned int number)
 	kvfree_rcu_mightsleep(dmu_chain_heads(old));
 }
 
-/* Is a bucket crowded? */
-static bool any_crowded(const struct dmu_space *space)
+/*
+ * More chains for full buckets. No I/O waits for this, so it may wait for memory, which
+ * vmalloc() does whatever it is told.
+ */
+static void grow_work(struct work_struct *work)
 {
-	unsigned long crowded = 0;
-	unsigned int i;
-
-	/* Each miss brings the worker here: it is not to look at all of them. */
-	for (i = 0; i < BITS_TO_LONGS(DMU_BUCKETS); i++)
-		crowded |= READ_ONCE(space->crowded[i]);
-	return crowded;
-}
-
-static void grow_crowded(struct dmu_space *space)
-{
+	struct dmu_space *space = container_of(work, struct dmu_space, grow_work);
 	unsigned int first, bit;
 	unsigned long crowded;
 
@@ -459,23 +449,6 @@ static void grow_crowded(struct dmu_space *space)
 		crowded = READ_ONCE(space->crowded[BIT_WORD(first)]);
 		for_each_set_bit(bit, &crowded, BITS_PER_LONG)
 			grow_bucket(space, first + bit);
-	}
-}
-
-/**
- * dmu_remaps_grow() - more chains for full buckets
- * @space: of the key
- *
- * Context: the worker, and daemons whose answers fill them; may sleep.
- */
-void dmu_remaps_grow(struct dmu_space *space)
-{
-	/* Whoever is at it already may be waiting for memory: nobody waits for that. */
-	while (any_crowded(space) && mutex_trylock(&space->growing)) {
-		grow_crowded(space);
-		mutex_unlock(&space->growing);
-		/* It sees what was marked by who has found it locked just now. */
-		smp_mb();
 	}
 }
 
@@ -521,6 +494,7 @@ int dmu_remaps_init(struct dmu_space *space)
 	int reserve = clamp(remap_reserve, 1U, 1U << 20);
 	int r;
 
+	INIT_WORK(&space->grow_work, grow_work);
 	r = buckets_alloc(space);
 	if (r)
 		return r;
@@ -568,6 +542,7 @@ void dmu_remaps_exit(struct dmu_space *space)
 {
 	unsigned int i;
 
+	cancel_work_sync(&space->grow_work);
 	for (i = 0; i < DMU_BUCKETS; i++)
 		bucket_empty(space, &space->buckets[i]);
 	rcu_barrier(); /* remaps on their way back to the pool */

@@ -87,7 +87,21 @@ void dmu_space_kick_copies(struct dmu_space *space)
  */
 void dmu_batch_begin(struct dmu_space *space)
 {
-	cmpxchg(&space->batcher, NULL, current);
+	if (!cmpxchg(&space->batcher, NULL, current))
+		space->batch_blocks = 0;
+}
+
+#define DMU_LONG_BATCH 64 /* about as many answers as are in a page */
+
+/**
+ * dmu_batch_is_long() - should a batch end before its next block?
+ * @space: of the key
+ *
+ * To be asked for each block of a run.
+ */
+bool dmu_batch_is_long(struct dmu_space *space)
+{
+	return in_batch(space) && space->batch_blocks++ >= DMU_LONG_BATCH;
 }
 
 /**
@@ -116,9 +130,10 @@ void dmu_batch_flush(struct dmu_space *space)
 void dmu_batch_end(struct dmu_space *space)
 {
 	dmu_batch_flush(space);
+	if (!in_batch(space))
+		return;
 	/* The next one's is to begin with what this one has left. */
-	if (in_batch(space))
-		smp_store_release(&space->batcher, NULL);
+	smp_store_release(&space->batcher, NULL);
 }
 
 /*
@@ -295,7 +310,6 @@ static void space_work(struct work_struct *work)
 	work_bios(space);
 	dmu_requests_fund(space);
 	dmu_remaps_trim(space, false);
-	dmu_remaps_grow(space);
 	memalloc_noio_restore(noio);
 }
 
@@ -362,7 +376,6 @@ static void space_init(struct dmu_space *space, unsigned int block_shift)
 	init_waitqueue_head(&space->readers);
 	init_rwsem(&space->answers);
 	mutex_init(&space->trimming);
-	mutex_init(&space->growing);
 	spin_lock_init(&space->lock);
 	spin_lock_init(&space->targets_lock);
 	spin_lock_init(&space->work_lock);
