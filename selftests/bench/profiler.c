@@ -15,9 +15,10 @@
  *						what the first are, for programs whose
  *						addresses are the same
  *	lock ADDRESS TIMES			one that locks the bus
- *	store ADDRESS TIMES FROM TO gs|-	with stores=on: one of a module that
+ *	store ADDRESS TIMES FROM TO gs|push|-	with stores=on: one of a module that
  *						writes, to which addresses, and
- *						whether by way of %gs
+ *						whether by way of %gs, or because it
+ *						pushes or calls
  *
  * QEMU's header for plugins is in no package of Debian's: what is used of it is
  * declared here, as of version 1 of that interface (QEMU 4.2 to 8.2).
@@ -88,7 +89,7 @@ struct insn {
 	uint64_t stores;
 	uint64_t from;
 	uint64_t to;
-	bool by_gs;
+	const char *way;
 };
 
 static struct code *codes;
@@ -156,7 +157,7 @@ static void window_ends(unsigned int cpu, void *data)
 			fprintf(out, "store %" PRIx64 " %" PRIu64 " %" PRIx64
 				" %" PRIx64 " %s\n", insn->address,
 				insn->stores, insn->from, insn->to,
-				insn->by_gs ? "gs" : "-");
+				insn->way);
 	fflush(out);
 }
 
@@ -197,14 +198,24 @@ static bool is_locked(const uint8_t *bytes, size_t size)
 	       bytes[i + 1] < 0xc0;
 }
 
-static bool goes_by_gs(const uint8_t *bytes, size_t size)
+/* What pushes, or calls: where that goes is a stack. */
+static bool is_push(const uint8_t *bytes, size_t size)
+{
+	uint8_t opcode = bytes[0], operation = size > 1 ? bytes[1] >> 3 & 7 : 0;
+
+	return (opcode & 0xf8) == 0x50 || opcode == 0x68 || opcode == 0x6a ||
+	       opcode == 0xe8 ||
+	       (opcode == 0xff && (operation == 2 || operation == 6));
+}
+
+static const char *way_of(const uint8_t *bytes, size_t size)
 {
 	size_t i;
 
 	for (i = 0; i < size && is_prefix(bytes[i]); i++)
 		if (bytes[i] == 0x65)
-			return true;
-	return false;
+			return "gs";
+	return i < size && is_push(bytes + i, size - i) ? "push" : "-";
 }
 
 static struct insn *note_insn(struct insn **list, const struct code *code,
@@ -245,11 +256,11 @@ static void look_for_mark(struct qemu_plugin_insn *insn, const uint8_t *bytes,
 }
 
 static void watch_stores(struct code *code, struct qemu_plugin_insn *insn,
-			 uint64_t address, bool by_gs)
+			 uint64_t address, const char *way)
 {
 	struct insn *noted = note_insn(&stores, code, address);
 
-	noted->by_gs = by_gs;
+	noted->way = way;
 	qemu_plugin_register_vcpu_mem_cb(insn, stored, CB_NO_REGS, MEM_W, noted);
 }
 
@@ -271,7 +282,7 @@ static void look_at(struct code *code, struct qemu_plugin_insn *insn)
 	if (is_locked(bytes, size))
 		note_insn(&locks, code, address);
 	if (want_stores && address >= MODULES_FROM && address < MODULES_TO)
-		watch_stores(code, insn, address, goes_by_gs(bytes, size));
+		watch_stores(code, insn, address, way_of(bytes, size));
 	look_for_mark(insn, bytes, size);
 }
 
