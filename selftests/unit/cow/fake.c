@@ -32,6 +32,7 @@ void fake_reset(uint32_t block_size, uint64_t sectors)
 	fake.geo.devices = fake.devices;
 	fake.origin_sectors = sectors;
 	fake.has_runs = true;
+	fake.most_pushed = FAKE_MAX_PUSHED;
 }
 
 /* libdmu */
@@ -105,8 +106,9 @@ int dmu_push_run(struct dmu *dmu, const struct dmu_mapping *m, uint64_t count)
 	(void)dmu;
 	if (fake.map_error)
 		return fake.map_error;
-	fake.pushed = *m;
-	fake.nr_pushed = count;
+	if (fake.nr_pushed == fake.most_pushed)
+		return -ENOMEM;
+	fake.pushed[fake.nr_pushed++] = (struct fake_run){ *m, count };
 	return 0;
 }
 

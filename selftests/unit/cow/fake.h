@@ -19,6 +19,13 @@ struct fake_answer {
 	struct dmu_mapping m;
 };
 
+struct fake_run {
+	struct dmu_mapping first;
+	uint64_t n;
+};
+
+#define FAKE_MAX_PUSHED 2
+
 /**
  * struct fake - the test's view of the connection
  * @geo: of the mapped device
@@ -27,8 +34,9 @@ struct fake_answer {
  * @origin_path: a file with its contents, or NULL where it cannot be read
  * @answer: what was answered; the test resets @nr_answers
  * @acked: ids given to dmu_sync_done(); the test resets @nr_acked
- * @pushed: the last run that was pushed, with its first block
- * @nr_pushed: blocks of it; the test resets it
+ * @pushed: the runs that were pushed
+ * @nr_pushed: how many these are; the test resets it
+ * @most_pushed: there is no memory for more
  * @has_runs: what dmu_has_runs() says
  * @map_error: what dmu_map() returns
  * @sync_error: what dmu_sync_done() returns
@@ -46,8 +54,9 @@ struct fake {
 	uint32_t *acked;
 	size_t nr_acked;
 	size_t acked_room;
-	struct dmu_mapping pushed;
-	uint64_t nr_pushed;
+	struct fake_run pushed[FAKE_MAX_PUSHED];
+	unsigned int nr_pushed;
+	unsigned int most_pushed;
 	bool has_runs;
 	int map_error;
 	int sync_error;

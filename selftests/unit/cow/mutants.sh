@@ -71,11 +71,13 @@ cow.c|s/^\tif (!ret)\n\t\tacknowledge/XX/;/c->commit_error = ret;/{n;s/if (!ret)
 cow.c|s/\t\tcow_book_filled(&c->book, place);/\t\tcow_book_filled(\&c->book, place); dmu_sync_done(dmu, id); return;/|acknowledged before the commit
 cow.c|s/if (state == COW_ABSENT \&\& !req->write)/if (state == COW_ABSENT)/|writes sent to the origin
 cow.c|/^static bool find_read/,/^}/s/case COW_DURABLE:/case COW_DURABLE: case COW_FILLED:/|told ahead before it is durable
-cow.c|s/m.dst_sector == first.dst_sector + n \* sectors/1/|told ahead of places that do not follow
+cow.c|s/m.dst_sector == first->dst_sector + n \* sectors_of_block(c)/1/|told ahead of places that do not follow
 cow.c|s/^\tif (block >= c->blocks)$/\tif (0)/|told ahead of blocks beyond the end
 cow.c|s/if (!c->read_on || /if (/|told ahead though nobody reads on
 cow.c|s/ || !dmu_has_runs(c->dmu) ||/ ||/|told ahead one by one
 cow.c|s/\tc->nr_read += n;/\t;/|never told of more than before
+cow.c|s/\tc->left_out = m->block - 1;/\t;/|what was left out not known
+cow.c|s/\t\treturn half;/\t\treturn n;/|taken for told though it was refused
 cow.c|/^static struct dmu_mapping at_origin/,/^}/s/\t\t.dst = c->dev/\t\t.flags = DMU_MAP_WRITE, .dst = c->dev/|the origin writable
 cow.c|s/\tif (error == c->allot_error)/\tif (0)/|a full store said each time
 cow.c|s/if (!c->tried || !c->commit_error)/if (!c->tried)/|a batch not committed after a retry

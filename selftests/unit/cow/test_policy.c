@@ -117,16 +117,27 @@ static void an_answer_that_cannot_be_sent_keeps_its_place(void **ctx)
 
 /* Ahead of demand */
 
-/* Reads one batch of blocks; what is pushed follows them. Returns how many that is. */
+/*
+ * Reads one batch of blocks; what is pushed follows them. Returns how many that is, with
+ * the one that is left out.
+ */
 static uint64_t read_blocks(struct served *d, uint64_t from, uint64_t n)
 {
+	const struct fake_run *run = fake.pushed;
+
 	fake.nr_pushed = 0;
 	while (n--)
 		fake_ask(d->state, d->id++, from++, false);
 	fake_batch(d->state);
-	if (fake.nr_pushed)
-		assert_int_equal(fake.pushed.block, from);
-	return fake.nr_pushed;
+	if (!fake.nr_pushed)
+		return 0;
+	assert_int_equal(run->first.block, from);
+	if (fake.nr_pushed == 1)
+		return run->n;
+	assert_int_equal(run[1].first.block, from + run->n + 1);
+	assert_int_equal(run[1].first.dst_sector,
+			 run->first.dst_sector + (run->n + 1) * (BLOCK / 512));
+	return run->n + 1 + run[1].n;
 }
 
 static void who_reads_on_is_told_ahead(void **ctx)
@@ -138,9 +149,9 @@ static void who_reads_on_is_told_ahead(void **ctx)
 	assert_int_equal(read_blocks(d, 10, 2), 0);
 	assert_int_equal(read_blocks(d, 12, 1), 0);
 	assert_int_equal(read_blocks(d, 13, 1), 4);
-	assert_true(fake.pushed.dst == ORIGIN_DEV);
-	assert_int_equal(fake.pushed.dst_sector, 14 * 8);
-	assert_int_equal(fake.pushed.flags, 0);
+	assert_true(fake.pushed[0].first.dst == ORIGIN_DEV);
+	assert_int_equal(fake.pushed[0].first.dst_sector, 14 * 8);
+	assert_int_equal(fake.pushed[0].first.flags, 0);
 	assert_int_equal(read_blocks(d, 18, 1), 9);
 	/* One that was asked for just before: no reason to lose track. */
 	assert_int_equal(read_blocks(d, 20, 1), 0);
@@ -157,9 +168,55 @@ static void who_reads_on_is_told_ahead(void **ctx)
 		assert_int_equal(read_blocks(d, at, n), n);
 	}
 	assert_int_equal(read_blocks(d, 9000, 9000), 8192);
+	assert_int_equal(fake.pushed[0].n, 4096);
 	/* The last block is a short one, and none follows. */
 	assert_int_equal(read_blocks(d, LAST - 7, 6), 2);
 	assert_int_equal(read_blocks(d, LAST - 6, 7), 0);
+}
+
+/* The reader is half-way through what was told when more is told. */
+static void what_was_left_out_asks_for_more(void **ctx)
+{
+	struct served *d = *ctx;
+
+	assert_int_equal(read_blocks(d, 0, 255), 255);
+	assert_int_equal(fake.nr_pushed, 1);
+	assert_int_equal(read_blocks(d, 510, 1), 511);
+	assert_int_equal(fake.nr_pushed, 2);
+	assert_int_equal(fake.pushed[0].n, 255);
+	/* Others of these were asked for just before. */
+	fake.nr_pushed = 0;
+	fake_ask(d->state, d->id++, 511 + 254, false);
+	fake_ask(d->state, d->id++, 511 + 256, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 0);
+	/* A write asks for a place. */
+	write_block(d, 511 + 255);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 0);
+	fake_ask(d->state, d->id++, 511 + 255, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 2);
+	assert_int_equal(fake.pushed[0].first.block, 1022);
+	assert_int_equal(fake.pushed[0].n, 511);
+	assert_int_equal(fake.pushed[1].first.block, 1022 + 512);
+	assert_int_equal(fake.pushed[1].n, 510);
+	/* Once. */
+	fake.nr_pushed = 0;
+	fake_ask(d->state, d->id++, 511 + 255, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 0);
+	/* Where the second half is refused, the reader has got to the end of the first. */
+	fake.most_pushed = 1;
+	fake_ask(d->state, d->id++, 1022 + 511, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 1);
+	assert_int_equal(fake.pushed[0].first.block, 2044);
+	assert_int_equal(fake.pushed[0].n, 1022);
+	fake.most_pushed = 0;
+	assert_int_equal(read_blocks(d, 3066, 1), 0);
+	fake.most_pushed = FAKE_MAX_PUSHED;
+	assert_int_equal(read_blocks(d, 3067, 1), 3068);
 }
 
 static void what_is_told_ahead_is_certain(void **ctx)
@@ -173,11 +230,11 @@ static void what_is_told_ahead_is_certain(void **ctx)
 	write_block(d, 109);
 	/* Durable, as far as places follow each other. */
 	assert_int_equal(read_blocks(d, 99, 5), 2);
-	assert_true(fake.pushed.dst == STORE_DEV);
-	assert_int_equal(fake.pushed.dst_sector, sector);
-	assert_int_equal(fake.pushed.flags, DMU_MAP_WRITE);
+	assert_true(fake.pushed[0].first.dst == STORE_DEV);
+	assert_int_equal(fake.pushed[0].first.dst_sector, sector);
+	assert_int_equal(fake.pushed[0].first.flags, DMU_MAP_WRITE);
 	assert_int_equal(read_blocks(d, 106, 1), 1);
-	assert_int_equal(fake.pushed.dst_sector, sector + 16);
+	assert_int_equal(fake.pushed[0].first.dst_sector, sector + 16);
 	/* The origin's, up to one that has a place. */
 	assert_int_equal(read_blocks(d, 101, 3), 0);
 	assert_int_equal(read_blocks(d, 90, 10), 4);
@@ -190,7 +247,7 @@ static void what_is_told_ahead_is_certain(void **ctx)
 	assert_int_equal(read_blocks(d, 105, 4), 0);
 	assert_int_equal(read_blocks(d, 5000, 1), 0);
 	assert_int_equal(read_blocks(d, 105, 4), 1);
-	assert_int_equal(fake.pushed.dst_sector, sector + 32);
+	assert_int_equal(fake.pushed[0].first.dst_sector, sector + 32);
 }
 
 static void nothing_is_told_ahead_to_an_older_kernel(void **ctx)
@@ -689,6 +746,7 @@ int main(void)
 		POLICY_TEST(a_new_daemon_knows_what_was_committed),
 		POLICY_TEST(an_answer_that_cannot_be_sent_keeps_its_place),
 		POLICY_TEST(who_reads_on_is_told_ahead),
+		POLICY_TEST(what_was_left_out_asks_for_more),
 		POLICY_TEST(what_is_told_ahead_is_certain),
 		POLICY_TEST(nothing_is_told_ahead_to_an_older_kernel),
 		POLICY_TEST(nothing_is_acknowledged_before_the_commit),

@@ -57,6 +57,12 @@
  * answers that a read would get, and they need no ack. Blocks in between, that are
  * neither, are asked for.
  *
+ * Were all of them told, whoever has many reads under way would be past the last one
+ * before this daemon hears of it, and would ask for each block of each read. So where
+ * they are many one half-way is left out. When that is asked for, more are told: none
+ * of the reads beyond the last one has come by then. (Linux does so with the pages that
+ * it reads ahead: the folio with the flag for readahead starts the next.)
+ *
  * What is not used
  * ================
  *
@@ -97,6 +103,8 @@
 /* Blocks read one after the other before more are pushed, and the most of these. */
 #define AHEAD_FROM	4u
 #define AHEAD_MOST	8192u
+/* Of so many one is left out. */
+#define AHEAD_LEAVE	256u
 
 /* Requests and commits */
 
@@ -223,9 +231,12 @@ static void answer_store(struct cow *c, const struct dmu_request *req,
 
 static void note_read(struct cow *c, uint64_t block)
 {
-	/* Asked for just before it was told. */
-	if (block < c->next_read && block >= c->next_read - c->nr_read)
+	if (block < c->next_read && block >= c->next_read - c->nr_read) {
+		/* Else it was asked for just before it was told. */
+		if (block == c->left_out)
+			c->read_on = true;
 		return;
+	}
 	c->nr_read = block == c->next_read ? c->nr_read + 1 : 1;
 	c->next_read = block + 1;
 	c->read_on = true;
@@ -250,24 +261,52 @@ static bool find_read(const struct cow *c, uint64_t block, struct dmu_mapping *m
 	}
 }
 
+static uint32_t sectors_of_block(const struct cow *c)
+{
+	return c->book.sb.geo.block_size / 512;
+}
+
+/* How many there are, from the first one on, that one mapping describes. */
+static uint64_t count_like(const struct cow *c, const struct dmu_mapping *first,
+			   uint64_t most)
+{
+	struct dmu_mapping m;
+	uint64_t n = 1;
+
+	while (n < most && find_read(c, first->block + n, &m) &&
+	       m.dst == first->dst &&
+	       m.dst_sector == first->dst_sector + n * sectors_of_block(c))
+		n++;
+	return n;
+}
+
+/* Push so many; where they are many, but for one. Returns how many are behind us. */
+static uint64_t push_some(struct cow *c, struct dmu_mapping *m, uint64_t n)
+{
+	const uint64_t half = n < AHEAD_LEAVE ? n : n / 2;
+
+	if (dmu_push_run(c->dmu, m, half))
+		return 0;
+	if (half == n)
+		return n;
+	m->block += half + 1;
+	m->dst_sector += (half + 1) * sectors_of_block(c);
+	if (dmu_push_run(c->dmu, m, n - half - 1))
+		return half;
+	c->left_out = m->block - 1;
+	return n;
+}
+
 /* As many as have been read; it is no mistake if they are not taken. */
 static void push_ahead(struct cow *c)
 {
-	const uint32_t sectors = c->book.sb.geo.block_size / 512;
-	struct dmu_mapping first, m;
-	uint64_t most = c->nr_read < AHEAD_MOST ? c->nr_read : AHEAD_MOST;
-	uint64_t n = 0;
+	uint64_t n = c->nr_read < AHEAD_MOST ? c->nr_read : AHEAD_MOST;
+	struct dmu_mapping first;
 
 	if (!c->read_on || c->nr_read < AHEAD_FROM || !dmu_has_runs(c->dmu) ||
 	    !find_read(c, c->next_read, &first))
 		return;
-	do {
-		n++;
-	} while (n < most && find_read(c, c->next_read + n, &m) &&
-		 m.dst == first.dst &&
-		 m.dst_sector == first.dst_sector + n * sectors);
-	if (dmu_push_run(c->dmu, &first, n))
-		return;
+	n = push_some(c, &first, count_like(c, &first, n));
 	c->next_read += n;
 	c->nr_read += n;
 }

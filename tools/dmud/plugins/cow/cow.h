@@ -45,6 +45,8 @@ enum origin_choice {
  * @next_read: the block that goes on where reads have got to, pushed ones included
  * @nr_read: how many lie before it, one after the other
  * @read_on: so it was in this batch
+ * @left_out: a block among those that was not told: who asks for it is half-way
+ *	through what was; 0 is none
  * @nr_held: used entries of @held
  * @held_room: all entries of it
  * @held: ids of SYNC reports that the next commit will acknowledge
@@ -68,6 +70,7 @@ struct cow {
 	uint64_t next_read;
 	uint64_t nr_read;
 	bool read_on;
+	uint64_t left_out;
 	size_t nr_held;
 	size_t held_room;
 	uint32_t *held;
