@@ -59,8 +59,8 @@
  *
  * Were all of them told, whoever has many reads under way would be past the last one
  * before this daemon hears of it, and would ask for each block of each read. So where
- * they are many one half-way is left out. When that is asked for, more are told: none
- * of the reads beyond the last one has come by then. (Linux does so with the pages that
+ * they are many one half-way is left out. When that is asked for, more are told, while
+ * reads are not past the last one yet. (Linux does so with the pages that
  * it reads ahead: the folio with the flag for readahead starts the next.)
  *
  * What is not used
