@@ -43,6 +43,11 @@ load.c|s/is->block_size != want->block_size/0/|another block size accepted
 load.c|s/is->origin_sectors != want->origin_sectors/0/|another origin accepted
 load.c|s/is->mapped_sectors != want->mapped_sectors/0/|another device size accepted
 load.c|s/b->sb.zones > b->nr_zones/0/|a shrunk store accepted
+load.c|s/ret ? ret : affirm(b, &audit, err)/ret/|what was read not made true
+load.c|s/renew_unproven(b, audit->added_last)/renew_unproven(b, audit->commit)/|made true but for what an earlier try left
+load.c|s/\tif (b->bad_slots != bad_slots)/\tif (0)/|a slot that cannot be read left as it is
+load.c|/^static int affirm/,/^}/s/\tif (b->sb.clean)$/\tif (0)/|written to and still called clean
+format.c|s/return err == -EIO ||/return 1 ||/|a slot given up for lack of memory
 format.c|s/le32toh(page->crc) == slot_crc(page, crc)/true/|page checksums not compared
 format.c|s/!memcmp(page->uuid, uuid, sizeof(page->uuid))/true/|pages of another store believed
 format.c|s/le64toh(page->index) == index/true/|pages of another index believed
@@ -94,6 +99,8 @@ cow.c|s/if (c->book.broken || (!c->nr_held \&\& !c->commit_error))/if (1)/|held 
 cow.c|s/if (c->book.broken || (!c->nr_held/if ((!c->nr_held/|tried in vain for ever
 cow.c|s/(!c->nr_held \&\& !c->commit_error)/0/|awake for nothing
 cow.c|/^static int cow_grow/,/^}/s/\tcommit(c);/\t;/|growing does not try again
+cow.c|/^static int cow_grow/,/^}/s/if (c->commit_error)/if (0)/|growing says that all is well
+cow.c|/^static void cow_refused/,/^}/s/\t\tc->nr_read = 0;/\t\t;/|told ahead again and again without memory
 cow.c|s/if (req->block >= c->blocks)/if (req->block >= dmu_sectors(dmu))/|blocks beyond what the store was made for
 device.c|s/DEVNAME=/DEVTYPE=/|the wrong node
 LIST

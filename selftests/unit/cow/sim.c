@@ -154,16 +154,35 @@ void sim_read(const struct sim *s, void *buf, size_t len, uint64_t offset)
 	}
 }
 
+/* What was lost is seen as it was, but for what a later write put over it. */
+static void write_over(struct sim_write *lost, const struct sim_write *w)
+{
+	uint64_t from = w->offset > lost->offset ? w->offset : lost->offset;
+	uint64_t to = w->offset + w->len < lost->offset + lost->len ?
+		      w->offset + w->len : lost->offset + lost->len;
+
+	if (from < to)
+		memcpy(lost->data + (from - lost->offset),
+		       w->data + (from - w->offset), to - from);
+}
+
 void sim_flush(struct sim *s)
 {
-	size_t i;
+	size_t i, j, kept = 0;
 
 	for (i = 0; i < s->nr; i++) {
-		memcpy(s->disk + s->pending[i].offset, s->pending[i].data,
-		       s->pending[i].len);
-		free(s->pending[i].data);
+		struct sim_write w = s->pending[i];
+
+		for (j = 0; j < kept; j++)
+			write_over(&s->pending[j], &w);
+		if (w.lost) {
+			s->pending[kept++] = w;
+			continue;
+		}
+		memcpy(s->disk + w.offset, w.data, w.len);
+		free(w.data);
 	}
-	s->nr = 0;
+	s->nr = kept;
 }
 
 uint8_t *sim_disk(struct sim *s, uint64_t offset)
@@ -208,6 +227,8 @@ struct sim *sim_crash(const struct sim *s, uint64_t seed)
 	for (i = 0; i < s->nr; i++) {
 		const struct sim_write *w = &s->pending[order[i]];
 
+		if (w->lost)
+			continue;
 		if (!rnd_below(&seed, 3))
 			keep_torn(crashed, w, &seed);
 		else if (rnd_below(&seed, 100) < weight)
@@ -248,7 +269,7 @@ ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t offset)
 	     !(offset % ALIGNMENT), "read not aligned");
 	if ((uint64_t)offset + len > selected->bytes)
 		return 0;
-	errno = EIO;
+	errno = selected->bad_error ? selected->bad_error : EIO;
 	if (selected->bad_sector >= (uint64_t)offset &&
 	    selected->bad_sector < (uint64_t)offset + len &&
 	    selected->bad_sector)
@@ -297,10 +318,14 @@ static int fail_flush(struct sim *s)
 
 	s->fail_flushes--;
 	for (i = 0; i < s->nr; i++) {
-		if (rnd_below(&seed, 2))
-			s->pending[kept++] = s->pending[i];
-		else
+		bool lost = !rnd_below(&seed, 2);
+
+		if (lost && !s->stays_readable) {
 			free(s->pending[i].data);
+			continue;
+		}
+		s->pending[i].lost |= lost;
+		s->pending[kept++] = s->pending[i];
 	}
 	s->nr = kept;
 	errno = EIO;
@@ -321,7 +346,9 @@ int __wrap_fdatasync(int fd)
 	if (s->dead)
 		return -1;
 	s->flushes++;
-	if (s->fail_flushes)
+	if (s->good_flushes)
+		s->good_flushes--;
+	else if (s->fail_flushes)
 		return fail_flush(s);
 	sim_flush(s);
 	return 0;

@@ -21,6 +21,7 @@ struct sim_write {
 	size_t len;
 	uint8_t *data;
 	bool metadata; /* by the code under test */
+	bool lost; /* can be read, and will never be durable */
 };
 
 enum sim_event {
@@ -42,8 +43,12 @@ enum sim_event {
  * @writes: by the code under test
  * @flushes: by the code under test
  * @fail_writes: so many of the next writes fail, with a torn one left behind
+ * @good_flushes: so many of the next flushes succeed all the same
  * @fail_flushes: so many of the next flushes fail, and lose some of the cache
+ * @stays_readable: what they lose can be read until the power is cut, as from the
+ *	pages of a file below a loop device
  * @bad_sector: bytes: a read that touches it fails, until it is written; 0: none
+ * @bad_error: what with; 0: EIO
  * @dead: the daemon is dead: nothing it writes gets here
  * @event: called after a write has entered the cache, and before a flush
  * @ctx: for it
@@ -61,8 +66,11 @@ struct sim {
 	uint64_t writes;
 	uint64_t flushes;
 	unsigned int fail_writes;
+	unsigned int good_flushes;
 	unsigned int fail_flushes;
+	bool stays_readable;
 	uint64_t bad_sector;
+	int bad_error;
 	bool dead;
 	void (*event)(struct sim *s, enum sim_event what, void *ctx);
 	void *ctx;

@@ -71,10 +71,12 @@ static void a_torn_newest_page_loses_only_its_commit(void **unused)
 	b = open_book(s);
 	assert_int_equal(b->bad_slots, 0);
 	assert_int_equal(b->entries, 6);
+	/* It holds what was found again when opened. */
 	kill_book(s, b);
 	slot(s, 0, 0)[100] ^= 1;
 	b = open_book(s);
-	assert_int_equal(b->entries, 5);
+	assert_int_equal(b->bad_slots, 1);
+	assert_int_equal(b->entries, 6);
 	close_book(b);
 	sim_free(s);
 }
@@ -95,6 +97,123 @@ static void an_unreadable_slot_is_a_bad_slot(void **unused)
 	s->bad_sector = COW_SUPER_DISTANCE;
 	b = open_book(s);
 	assert_int_equal(b->entries, 6);
+	close_book(b);
+	sim_free(s);
+}
+
+/* What was decided without it holds, when it can be read again. */
+static void a_slot_that_can_be_read_again_stays_out(void **unused)
+{
+	struct sim *s = two_commits(false);
+	struct cow_book *b;
+
+	(void)unused;
+	s->bad_sector = cow_slot_offset(0, 0, BLOCK); /* the second commit */
+	b = open_book(s);
+	assert_int_equal(state_of(b, 200), COW_ABSENT);
+	kill_book(s, b);
+	s->bad_sector = 0;
+	b = open_book(s);
+	assert_int_equal(b->bad_slots, 0);
+	assert_int_equal(b->entries, 5);
+	assert_int_equal(state_of(b, 200), COW_ABSENT);
+	close_book(b);
+	sim_free(s);
+}
+
+/* That one is overwritten, too; and then the store is not a clean one. */
+static void an_old_slot_that_cannot_be_read_is_made_anew(void **unused)
+{
+	struct sim *s = two_commits(true);
+	struct cow_book *b;
+
+	(void)unused;
+	s->bad_sector = cow_slot_offset(0, 1, BLOCK); /* the first commit */
+	b = open_book(s);
+	assert_int_equal(b->bad_slots, 1);
+	assert_int_equal(s->bad_sector, 0);
+	kill_book(s, b);
+	slot(s, 0, 0)[100] ^= 1; /* the second one */
+	b = open_book(s);
+	assert_int_equal(b->entries, 10);
+	close_book(b);
+	b = open_book(s);
+	close_book(b);
+	sim_free(s);
+}
+
+/* A disk does not say so: the next time it may well be read. */
+static void no_memory_is_no_bad_slot(void **unused)
+{
+	struct sim *s = two_commits(false);
+
+	(void)unused;
+	s->bad_sector = cow_slot_offset(0, 0, BLOCK);
+	s->bad_error = ENOMEM;
+	refused(s, "cannot be read: Cannot allocate memory");
+	s->bad_sector = COW_SUPER_DISTANCE;
+	refused(s, "cannot be read: Cannot allocate memory");
+	sim_free(s);
+}
+
+/* The machine of whoever writes stops after so many writes. */
+static void stop_after(struct sim *s, enum sim_event what, void *ctx)
+{
+	unsigned int *writes = ctx;
+
+	if (what == SIM_WRITE && !--*writes)
+		s->dead = true;
+}
+
+static void opens_and_stops(struct sim *s, unsigned int writes)
+{
+	struct cow_book *b = malloc(sizeof(*b));
+
+	s->event = stop_after;
+	s->ctx = &writes;
+	assert_int_equal(cow_book_open(b, s->fd, &geo, err), -EIO);
+	assert_non_null(strstr(err, "may not have reached it: Input/output error"));
+	free(b);
+	s->event = NULL;
+	s->dead = false;
+}
+
+/*
+ * A flush fails, and what it lost can be read for a while: whoever serves from it
+ * makes it durable first, or does not serve.
+ */
+static void what_a_failed_flush_lost_is_made_true(void **unused)
+{
+	struct sim *s = new_store(5000), *crashed;
+	struct cow_book *b = open_book(s), *found;
+	uint64_t seed;
+
+	(void)unused;
+	fill(b, 0, 1200);
+	commit(b);
+	fill(b, 2000, 1200);
+	s->stays_readable = true;
+	s->good_flushes = 1;
+	s->fail_flushes = 1;
+	assert_int_equal(cow_book_commit(b), -EIO);
+	cow_book_close(b);
+	/* First tries that do not come to their end. */
+	opens_and_stops(s, 1);
+	opens_and_stops(s, 2);
+	s->good_flushes = 2;
+	s->fail_flushes = 1;
+	assert_int_equal(cow_book_open(b, s->fd, &geo, err), -EIO);
+	free(b);
+	b = open_book(s);
+	assert_int_equal(b->entries, 2400);
+	for (seed = 1; seed < 20; seed++) {
+		crashed = sim_crash(s, seed);
+		found = open_book(crashed);
+		assert_int_equal(found->entries, 2400);
+		close_book(found);
+		sim_free(crashed);
+	}
+	sim_select(s);
 	close_book(b);
 	sim_free(s);
 }
@@ -388,6 +507,10 @@ int main(void)
 		cmocka_unit_test(a_page_bad_in_both_slots_is_refused),
 		cmocka_unit_test(a_torn_newest_page_loses_only_its_commit),
 		cmocka_unit_test(an_unreadable_slot_is_a_bad_slot),
+		cmocka_unit_test(a_slot_that_can_be_read_again_stays_out),
+		cmocka_unit_test(an_old_slot_that_cannot_be_read_is_made_anew),
+		cmocka_unit_test(no_memory_is_no_bad_slot),
+		cmocka_unit_test(what_a_failed_flush_lost_is_made_true),
 		cmocka_unit_test(an_old_slot_is_not_needed),
 		cmocka_unit_test(damage_after_a_clean_close_is_refused),
 		cmocka_unit_test(a_page_that_fell_back_is_noticed),

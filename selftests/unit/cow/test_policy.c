@@ -219,6 +219,32 @@ static void what_was_left_out_asks_for_more(void **ctx)
 	assert_int_equal(read_blocks(d, 3067, 1), 3068);
 }
 
+static void who_is_not_told_for_lack_of_memory_begins_anew(void **ctx)
+{
+	struct served *d = *ctx;
+
+	assert_int_equal(read_blocks(d, 0, 255), 255);
+	assert_int_equal(read_blocks(d, 510, 1), 511);
+	fake.nr_pushed = 0;
+	/* That is about something else. */
+	dmud_policy.ops.refused(NULL, 0, 600, -ERANGE, d->state);
+	dmud_policy.ops.refused(NULL, 7, 600, -ENOMEM, d->state);
+	fake_ask(d->state, d->id++, 511 + 255, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 2);
+	fake.nr_pushed = 0;
+	dmud_policy.ops.refused(NULL, 0, 1500, -ENOMEM, d->state);
+	fake_ask(d->state, d->id++, 2044, false);
+	fake_ask(d->state, d->id++, 2045, false);
+	fake_ask(d->state, d->id++, 2046, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 0);
+	fake_ask(d->state, d->id++, 2047, false);
+	fake_batch(d->state);
+	assert_int_equal(fake.nr_pushed, 1);
+	assert_int_equal(fake.pushed[0].n, 4);
+}
+
 static void what_is_told_ahead_is_certain(void **ctx)
 {
 	struct served *d = *ctx;
@@ -503,8 +529,19 @@ static void growing_also_tries_again(void **ctx)
 	d->store->fail_writes = 1;
 	fake_batch(d->state);
 	assert_int_equal(fake.nr_acked, 0);
+	d->store->fail_writes = 1;
+	assert_int_equal(dmud_policy.grow(d->state, &d->env), -EIO);
+	assert_non_null(strstr(d->env.error, "metadata written: Input/output error"));
+	assert_int_equal(fake.nr_acked, 0);
 	assert_false(dmud_policy.grow(d->state, &d->env));
 	assert_int_equal(fake.nr_acked, 1);
+	/* What is broken is not mended by growing. */
+	write_block(d, 3);
+	fake_sync(d->state, d->id - 1, 3);
+	d->store->fail_flushes = 1;
+	fake_batch(d->state);
+	assert_int_equal(dmud_policy.grow(d->state, &d->env), -EIO);
+	assert_non_null(strstr(d->env.error, "a new one will"));
 }
 
 static void a_failed_flush_ends_commits(void **ctx)
@@ -747,6 +784,7 @@ int main(void)
 		POLICY_TEST(an_answer_that_cannot_be_sent_keeps_its_place),
 		POLICY_TEST(who_reads_on_is_told_ahead),
 		POLICY_TEST(what_was_left_out_asks_for_more),
+		POLICY_TEST(who_is_not_told_for_lack_of_memory_begins_anew),
 		POLICY_TEST(what_is_told_ahead_is_certain),
 		POLICY_TEST(nothing_is_told_ahead_to_an_older_kernel),
 		POLICY_TEST(nothing_is_acknowledged_before_the_commit),

@@ -282,6 +282,20 @@ int cow_book_allot(struct cow_book *b, uint64_t block, uint64_t *place)
 }
 
 /**
+ * cow_book_renew() - have the next commit write a page, whatever it will name
+ * @b: the book
+ * @page: of it
+ */
+void cow_book_renew(struct cow_book *b, struct cow_page *page)
+{
+	if (page->dirty)
+		return;
+	page->dirty = true;
+	page->next_dirty = b->dirty;
+	b->dirty = page;
+}
+
+/**
  * cow_book_filled() - the data of a place has reached the device
  * @b: the book
  * @place: one that was allotted
@@ -297,11 +311,7 @@ void cow_book_filled(struct cow_book *b, uint64_t place)
 		return;
 	bit_set(page->filled, i);
 	page->nr_added++;
-	if (page->dirty)
-		return;
-	page->dirty = true;
-	page->next_dirty = b->dirty;
-	b->dirty = page;
+	cow_book_renew(b, page);
 }
 
 /* Into the slot that does not hold what is durable, whatever it holds now. */
@@ -333,6 +343,7 @@ static void settle_page(struct cow_book *b, struct cow_page *page)
 	page->nr_durable += page->nr_added;
 	page->nr_added = 0;
 	page->slot = !page->slot;
+	page->commit = b->commit + 1;
 	page->dirty = false;
 }
 

@@ -45,6 +45,7 @@ enum cow_state {
  * @durable: bit a place: named by a commit that succeeded; part of @filled
  * @next_dirty: list of the pages that the next commit writes
  * @index: counted over all zones
+ * @commit: the one that wrote what is durable; 0: none
  * @nr_allotted: places with a block
  * @nr_durable: bits set in @durable
  * @nr_added: bits set in @filled and not in @durable
@@ -57,6 +58,7 @@ struct cow_page {
 	uint64_t durable[COW_BITMAP_WORDS];
 	struct cow_page *next_dirty;
 	uint64_t index;
+	uint64_t commit;
 	uint16_t nr_allotted;
 	uint16_t nr_durable;
 	uint16_t nr_added;
@@ -124,5 +126,6 @@ struct cow_page *cow_book_page(const struct cow_book *b, uint64_t index);
 struct cow_page *cow_book_new_page(struct cow_book *b, uint64_t index);
 int cow_book_super(struct cow_book *b, struct cow_super next);
 int cow_book_resize(struct cow_book *b, uint64_t bytes);
+void cow_book_renew(struct cow_book *b, struct cow_page *page);
 
 #endif /* COW_BOOK_H */

@@ -341,6 +341,18 @@ static void cow_map(struct dmu *dmu, const struct dmu_request *req, void *ctx)
 	answer_store(c, req, state, place);
 }
 
+/* There was no memory for what was told ahead: the reader begins anew. */
+static void cow_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
+			void *ctx)
+{
+	struct cow *c = ctx;
+
+	(void)dmu;
+	(void)block;
+	if (!id && error == -ENOMEM)
+		c->nr_read = 0;
+}
+
 /*
  * Room for one more report. A commit makes some, unless it fails: what was answered
  * before it began to is reported all the same.
@@ -485,6 +497,12 @@ static int cow_grow(void *state, struct dmud_env *env)
 		       c->path, (uintmax_t)c->book.places,
 		       c->book.sb.geo.block_size, (uintmax_t)before);
 	commit(c);
+	if (c->commit_error) {
+		cow_error(err, c->book.broken ?
+			  "has failed a flush: this daemon writes no more metadata, a new one will" :
+			  "cannot have its metadata written: %s", strerror(-c->commit_error));
+		return cow_refuse_store(c, env, err, c->commit_error);
+	}
 	if (dmu_sectors(env->dmu) == sectors)
 		return 0;
 	cow_error(err, "was made for a device of %ju sectors, not %ju",
@@ -551,6 +569,7 @@ const struct dmud_policy dmud_policy = {
 		.map = cow_map,
 		.sync = cow_sync,
 		.batch = cow_batch,
+		.refused = cow_refused,
 	},
 	.grow = cow_grow,
 	.status = cow_status,

@@ -118,6 +118,12 @@ int cow_pread(int fd, void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+/* Is it the disk's fault, and not that of memory, or of the way there? */
+static bool is_medium_error(int err)
+{
+	return err == -EIO || err == -ENODATA || err == -EILSEQ;
+}
+
 /**
  * cow_pread_slots() - read all of a range that can be read
  * @fd: the store
@@ -128,7 +134,8 @@ int cow_pread(int fd, void *buf, size_t len, uint64_t offset)
  * A write that was cut off can leave a sector that cannot even be read: the
  * slot it is in reads as all ones, which is no valid slot and not blank.
  *
- * Return: 0; -errno where not one slot can be read
+ * Return: 0; -errno where not one slot can be read, or something else is wrong than the
+ *	disk
  */
 int cow_pread_slots(int fd, void *buf, size_t len, uint64_t offset)
 {
@@ -141,12 +148,15 @@ int cow_pread_slots(int fd, void *buf, size_t len, uint64_t offset)
 	for (i = 0; i < len; i += COW_SLOT_SIZE) {
 		char *slot = (char *)buf + i;
 
-		if (cow_pread(fd, slot, COW_SLOT_SIZE, offset + i))
+		ret = cow_pread(fd, slot, COW_SLOT_SIZE, offset + i);
+		if (!ret)
+			any = true;
+		else if (is_medium_error(ret))
 			memset(slot, 0xff, COW_SLOT_SIZE);
 		else
-			any = true;
+			return ret;
 	}
-	return any ? 0 : ret;
+	return any ? 0 : -EIO;
 }
 
 /**

@@ -21,11 +21,16 @@
  * never taken away, so what the pages name without the newest commit is what
  * that commit found: a page that has silently fallen back to its older slot
  * shows as a gap. (The newest commit itself may be there in part: a crash.)
+ *
+ * What the newest commit wrote is there to be read, and that is no proof that it is
+ * durable: its flush may have failed, and a cache above the device may still have it.
+ * See affirm().
  */
 struct audit {
 	uint64_t commit; /* the newest one seen */
 	uint64_t before;
 	uint64_t added; /* by that one, over all pages */
+	uint64_t added_last; /* the newest one that added anything */
 	bool contradiction;
 };
 
@@ -41,10 +46,15 @@ static void audit_page(struct audit *a, const struct cow_disk_page *d)
 {
 	uint64_t commit = le64toh(d->commit), before = le64toh(d->before);
 
+	if (d->added && commit > a->added_last)
+		a->added_last = commit;
 	if (commit < a->commit)
 		return;
 	if (commit > a->commit)
-		*a = (struct audit) { .commit = commit, .before = before };
+		*a = (struct audit) {
+			.commit = commit, .before = before,
+			.added_last = a->added_last,
+		};
 	a->added += le32toh(d->added);
 	if (before != a->before)
 		a->contradiction = true;
@@ -167,6 +177,7 @@ static int load_page(struct cow_book *b, uint64_t index,
 		     const struct cow_disk_page *const slot[2],
 		     struct audit *audit, char *err)
 {
+	uint64_t bad_slots = b->bad_slots;
 	int chosen = choose_slot(b, index, slot, err);
 	const struct cow_disk_page *d;
 	struct cow_page *page;
@@ -175,12 +186,15 @@ static int load_page(struct cow_book *b, uint64_t index,
 		return chosen;
 	d = slot[chosen];
 	audit_page(audit, d);
-	if (!chosen && !d->used)
+	if (!chosen && !d->used && b->bad_slots == bad_slots)
 		return 0;
 	page = cow_book_new_page(b, index);
 	if (!page)
 		return -ENOMEM;
 	page->slot = (uint8_t)chosen;
+	page->commit = le64toh(d->commit);
+	if (b->bad_slots != bad_slots)
+		cow_book_renew(b, page);
 	return load_entries(b, page, d, err);
 }
 
@@ -208,6 +222,51 @@ static int load_zone(struct cow_book *b, uint64_t zone, struct audit *audit,
 	return ret;
 }
 
+/* Those that the last commit wrote, and what was written in a life that ended early since. */
+static void renew_unproven(struct cow_book *b, uint64_t since)
+{
+	struct cow_page *page;
+	uint64_t i;
+
+	for (i = 0; i < b->sb.zones * COW_ZONE_PAGES; i++) {
+		page = cow_book_page(b, i);
+		if (page && page->commit && page->commit >= since)
+			cow_book_renew(b, page);
+	}
+}
+
+/*
+ * Before anything is served, what was read is made true for good, by a commit that adds
+ * nothing:
+ *
+ * *Pages of the newest commit.* A daemon whose flush failed has left them, and they can be
+ * read for as long as they are in a cache; a later flush succeeds, for it has nothing to
+ * write any more. So they are written once more. Commits that added nothing are not
+ * newer than what they repeated.
+ *
+ * *Pages with a slot that cannot be read.* It might be readable the next time, and name
+ * what this life has named otherwise. So it is overwritten.
+ */
+static int affirm(struct cow_book *b, const struct audit *audit, char *err)
+{
+	struct cow_super next = b->sb;
+	int ret = 0;
+
+	if (!b->sb.clean)
+		renew_unproven(b, audit->added_last);
+	if (!b->dirty)
+		return 0;
+	next.clean = false;
+	if (b->sb.clean)
+		ret = cow_book_super(b, next);
+	if (!ret)
+		ret = cow_book_commit(b);
+	if (ret)
+		cow_error(err, "cannot be written to, and what was written last may not have reached it: %s",
+			  strerror(-ret));
+	return ret;
+}
+
 static int load_zones(struct cow_book *b, char *err)
 {
 	struct audit audit = { .commit = 0 };
@@ -219,7 +278,7 @@ static int load_zones(struct cow_book *b, char *err)
 	if (!ret)
 		ret = audit_book(b, &audit, err);
 	b->commit = audit.commit;
-	return ret;
+	return ret ? ret : affirm(b, &audit, err);
 }
 
 static int check_geometry(const struct cow_geometry *is,
