@@ -78,9 +78,13 @@ bad_commands()
 		refuses 2 'letters and digits' snapshot $'na\xc3\xafve' &&
 		refuses 2 'letters and digits' snapshot 'a b' &&
 		refuses 2 'begin with' snapshot .a &&
-		refuses 2 '1 to 100' snapshot "$(printf 'x%.0s' {1..101})" &&
+		refuses 2 '1 to 84' snapshot "$(printf 'x%.0s' {1..85})" &&
 		refuses 2 'multiple of 512' dmuctl attach --policy linear \
 			--device other.img --size 1000 work &&
+		refuses 2 '-o takes NAME=VALUE, not offset' dmuctl attach \
+			--policy linear --device other.img -o offset work &&
+		refuses 2 'needs --policy' dmuctl attach --policy '' \
+			--device other.img work &&
 		refuses 2 'is a size such as' dmuctl grow --size 0 work &&
 		refuses 2 'needs one NAME' dmuctl status &&
 		refuses 1 'no mapped device nosuch' dmuctl status nosuch &&
@@ -119,17 +123,18 @@ bad_policies()
 			dmuctl attach --policy linear --device other.img -o x=y vol
 }
 
-# From an offset on, and no further than the disk goes.
+# From an offset on, and no further than the disk goes. The name is as long as may be.
 a_part_of_a_disk()
 {
-	local status
+	local status vol
 
+	vol=$(printf 'v%.0s' {1..84})
 	dmuctl attach --policy linear --device other.img --size 15M -o offset=2048 \
-		vol || return
-	(($(blockdev --getsize64 /dev/mapper/vol) == 15 << 20)) &&
-		cmp <(tail -c 15M other.img) /dev/mapper/vol
+		"$vol" || return
+	(($(blockdev --getsize64 "/dev/mapper/$vol") == 15 << 20)) &&
+		cmp <(tail -c 15M other.img) "/dev/mapper/$vol"
 	status=$?
-	dmuctl detach vol && return $status
+	dmuctl detach "$vol" && return $status
 }
 
 help_and_version()

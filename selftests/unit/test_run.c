@@ -426,6 +426,27 @@ static void refused_once(void **state)
 	assert_int_equal(fake->dmu->counters.refused, 0);
 }
 
+/* Not even for one block: what nobody waits for is not tried block by block. */
+static void no_memory_for_what_nobody_asked_for(void **state)
+{
+	struct fake *fake = *state;
+	unsigned int i;
+
+	/* 32; 16 is taken; 16; 8; 4; 2; 1. */
+	fake_refuse(fake, 1, ENOMEM);
+	for (i = 3; i <= 7; i++)
+		fake_refuse(fake, i, ENOMEM);
+	push_blocks(fake, 10, 32);
+	push_blocks(fake, 60, 2);
+	assert_int_equal(dmu_flush(fake->dmu), -ENOMEM);
+	assert_string_equal(fake->events, "refused:0:26:ENOMEM ");
+	assert_string_equal(heard(fake), "run:0:10+16 ");
+	assert_string_equal(heard(fake), "run:0:60+2 ");
+	fake_nothing_came(fake);
+	assert_int_equal(fake->dmu->counters.mappings, 18);
+	assert_int_equal(fake->dmu->counters.refused, 1);
+}
+
 /* Of answers the requests are failed, one by one, before anything else. */
 static void refused_answers_fail_their_requests(void **state)
 {
@@ -642,6 +663,7 @@ int main(void)
 		with_fake(first_of_a_run_refused),
 		with_fake(last_of_a_run_refused),
 		with_fake(refused_once),
+		with_fake(no_memory_for_what_nobody_asked_for),
 		with_fake(refused_answers_fail_their_requests),
 		with_fake(all_of_a_run_refused),
 		with_fake(failure_of_a_part_refused),

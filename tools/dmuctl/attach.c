@@ -374,6 +374,8 @@ static int parse_attach_option(int c, struct attach_args *args)
 	case 'o':
 		if (args->nr_opts == MAX_DEVICES)
 			return usage("at most %d options", MAX_DEVICES);
+		if (!strchr(optarg, '=') || *optarg == '=')
+			return usage("-o takes NAME=VALUE, not %s", optarg);
 		args->opts[args->nr_opts++] = optarg;
 		return -1;
 	case 'h':
@@ -393,7 +395,7 @@ static int parse_attach(int argc, char **argv, struct attach_args *args)
 		if (r >= 0)
 			return r;
 	}
-	if (!args->policy || !args->nr_paths)
+	if (!args->policy || !*args->policy || !args->nr_paths)
 		return usage("attach needs --policy and --device");
 	if (optind != argc - 1)
 		return usage("attach needs one NAME");

@@ -14,7 +14,7 @@
 
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE };
 
-#define MAX_NAME	100	/* characters of a device's name */
+#define MAX_NAME	84	/* characters of a device's name: dmud's socket has it, too */
 #define MAX_DEVICES	16
 
 /* --- main.c ------------------------------------------------------------------- */

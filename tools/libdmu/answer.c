@@ -264,7 +264,8 @@ int dmu_push(struct dmu *dmu, const struct dmu_mapping *m)
  * As so many dmu_push(), which is what an older kernel, or one that has not said
  * yet what it knows, gets. To others it is one message, however many blocks: a
  * whole device can be pushed at once. Each block that the kernel refuses has
- * dmu_ops.refused.
+ * dmu_ops.refused; where that is -ENOMEM, those behind it have not been pushed
+ * either, and are asked for when somebody needs them.
  *
  * Return: as of dmu_push(), and -ERANGE: the device has no such blocks, or @count
  * is 0. After -EAGAIN some may have been pushed.

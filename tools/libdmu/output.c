@@ -82,9 +82,14 @@ int dmui_send(struct dmu *dmu, const struct dmui_msg *msg)
 }
 
 /* A refused answer must not leave its request waiting for ever. */
-static void answer_refused(struct dmu *dmu, uint32_t id, uint64_t block)
+static void answer_refused(struct dmu *dmu, uint32_t id, uint64_t block, int err)
 {
 	dmu->counters.mappings--;
+	/* There is no memory for a single one, and nobody waits for the others. */
+	if (!id && err == -ENOMEM) {
+		dmu->counters.mappings -= dmu->split.count;
+		dmu->split.count = 0;
+	}
 	if (id)
 		dmui_idmap_del(&dmu->requests, id);
 	if (dmu->part_end)
@@ -97,7 +102,7 @@ static void answer_refused(struct dmu *dmu, uint32_t id, uint64_t block)
 static uint64_t mapping_refused(struct dmu *dmu,
 				const struct dmu_msg_map_response *map, int err)
 {
-	answer_refused(dmu, map->id_of_req, map->org_block);
+	answer_refused(dmu, map->id_of_req, map->org_block, err);
 	dmui_error(dmu, err,
 		   "the kernel refused to map block %llu to device %u:%u block %llu + %lld sectors, copied from %u:%u, flags %u: %s",
 		   map->org_block, map->dst_maj, map->dst_min, map->new_block,
@@ -110,7 +115,7 @@ static uint64_t mapping_refused(struct dmu *dmu,
 static uint64_t run_refused(struct dmu *dmu,
 			    const struct dmu_msg_run_response *run, int err)
 {
-	answer_refused(dmu, run->id_of_req, run->block);
+	answer_refused(dmu, run->id_of_req, run->block, err);
 	dmui_error(dmu, err,
 		   "the kernel refused to map block %llu to device %u:%u sector %llu, copied from %u:%u sector %llu, flags %u: %s",
 		   run->block, run->dst_maj, run->dst_min, run->dst_sector,
