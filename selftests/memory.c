@@ -6,6 +6,7 @@
 #include "lib/inject.h"
 #include "lib/suspend.h"
 #include "lib/sysfs.h"
+#include "lib/tracing.h"
 #include <err.h>
 #include <stdlib.h>
 #include <string.h>
@@ -209,6 +210,71 @@ TEST_F(gated, mapping_whose_io_waits_is_never_taken)
 	EXPECT_EQ(0, dmt_io_result(write));
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, DMT_ORIGIN));
 	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* --- what is kept for the next request ------------------------------------------------------- */
+
+/* What the kernel has taken from shrinkers of the module, in a trace of its own. */
+static unsigned long taken_back(const struct dmt_tracing *tracing)
+{
+	static const char last[] = "return val ";
+	FILE *f = dmt_tracing_read(tracing);
+	unsigned long nr = 0;
+	char line[1024];
+
+	while (fgets(line, sizeof(line), f)) {
+		const char *val = strstr(line, last);
+
+		if (val && strstr(line, "[dm_user]"))
+			nr += strtoul(val + strlen(last), NULL, 10);
+	}
+	fclose(f);
+	return nr;
+}
+
+/* Ask for so many blocks at once, and answer. */
+static bool serve_at_once(const struct dmt *t, unsigned int nr)
+{
+	struct dmt_io *io[DMT_BLOCKS];
+	struct dmt_msg msg;
+	unsigned int i;
+	bool ok = true;
+
+	for (i = 0; i < nr; i++)
+		io[i] = dmt_begin_read(t, i);
+	for (i = 0; i < nr; i++) {
+		struct dmt_map map = dmt_plain(&t->origin, i, i, RO);
+
+		ok &= dmt_expect(t->ctl, DM_USERSPACE_MAP_BLOCK_REQ, &msg) &&
+		      msg.request.org_block == i &&
+		      !dmt_map(t->ctl, msg.header.id, &map);
+	}
+	for (i = 0; i < nr; i++)
+		ok &= !dmt_io_result(io[i]);
+	return ok;
+}
+
+/* Each request sets memory for its answer aside, which most answers do not need. */
+TEST_F(gated, what_is_kept_for_the_next_request_is_given_back)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_tracing tracing;
+	const unsigned int nr = 32;
+
+	if (!dmt_tracing_make(&tracing, t->name))
+		SKIP(return, "this kernel has no tracefs");
+	dmt_tracing_on(&tracing, "vmscan/mm_shrink_slab_end", "retval > 0");
+	EXPECT_TRUE(serve_at_once(t, nr));
+	EXPECT_EQ(0, dmt_dm_message(t->name, "drop_idle"));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	put("/proc/sys/vm/drop_caches", "2");
+	EXPECT_EQ(nr, taken_back(&tracing));
+	put("/proc/sys/vm/drop_caches", "2");
+	EXPECT_EQ(nr, taken_back(&tracing));
+	/* It goes on from nothing. */
+	EXPECT_TRUE(serve_at_once(t, nr));
+	dmt_tracing_off(&tracing, "vmscan/mm_shrink_slab_end");
+	dmt_tracing_remove(&tracing);
 }
 
 /* --- hardly any memory ------------------------------------------------------------------------ */
