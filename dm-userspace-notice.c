@@ -246,6 +246,40 @@ void dmu_discard_tell(struct dmu_target *target, sector_t sector,
 		dmu_space_wake(space);
 }
 
+static bool discards_cover(const struct list_head *discards, u64 block, u64 count)
+{
+	const struct discard *discard;
+
+	list_for_each_entry(discard, discards, node)
+		if (discard->block < block + count &&
+		    block < discard->block + discard->count)
+			return true;
+	return false;
+}
+
+/**
+ * dmu_discard_unread() - does a daemon speak of blocks that it was not told of yet?
+ * @peer: its connection
+ * @block: first one
+ * @count: how many; their bucket is locked
+ *
+ * What it says unasked, or too late, it says of what was there before the discard: to
+ * take its word would let writes to a place that it is about to free.
+ */
+bool dmu_discard_unread(struct dmu_peer *peer, u64 block, u64 count)
+{
+	struct dmu_space *space = peer->space;
+	bool is;
+
+	if (!(READ_ONCE(peer->wants) & DMU_WANTS_DISCARDS))
+		return false;
+	spin_lock(&space->lock);
+	is = discards_cover(&space->discards, block, count) ||
+	     discards_cover(&peer->telling_discards, block, count);
+	spin_unlock(&space->lock);
+	return is;
+}
+
 static bool discard_take(struct dmu_peer *peer, struct dmu_event *event)
 {
 	struct dmu_space *space = peer->space;

@@ -61,6 +61,7 @@ void dmu_notices_untake(struct dmu_peer *peer);
 void dmu_discards_reconsider(struct dmu_space *space);
 void dmu_discard_tell(struct dmu_target *target, sector_t sector,
 		      unsigned int sectors);
+bool dmu_discard_unread(struct dmu_peer *peer, u64 block, u64 count);
 void dmu_discards_free(struct list_head *discards);
 
 #endif /* DM_USERSPACE_NOTICE_H */

@@ -447,7 +447,7 @@ static int peer_answer(struct dmu_peer *peer, struct dmu_mapping *m,
 	if (r)
 		goto out;
 	if (!a.asked) {
-		if (a.twice ||
+		if (a.twice || dmu_discard_unread(peer, m->block, 1) ||
 		    dmu_answer_stale(space, bucket, m->block, a.age))
 			goto out;
 		r = -EAGAIN;
@@ -537,7 +537,8 @@ static u64 map_at_once(struct dmu_peer *peer, const struct dmu_mapping *mapping,
 	if (!remap)
 		return 0;
 	spin_lock_irq(&bucket->lock);
-	done = dmu_answer_run(space, bucket, &m, bits, remap);
+	done = !dmu_discard_unread(peer, m.block, BIT_ULL(bits)) &&
+	       dmu_answer_run(space, bucket, &m, bits, remap);
 	spin_unlock_irq(&bucket->lock);
 	if (done)
 		return BIT_ULL(bits);

@@ -402,6 +402,62 @@ TEST_F(gated, block_is_asked_for_again_after_its_discard_was_told)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
+static bool asks_for_write(const struct dmt *t, uint64_t block)
+{
+	struct dmt_io *io = dmt_begin_write(t, block, 5);
+	uint32_t id = dmt_expect_request(t->ctl, block, RW);
+
+	return id && !dmt_fail(t->ctl, id) && dmt_io_result(io) == -EIO;
+}
+
+/* It speaks of what was there before: it has not heard yet that nobody needs it. */
+TEST_F(gated, what_is_pushed_over_an_unread_discard_counts_for_nothing)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW);
+	struct dmu_msg_run_response run = dmt_run(8, 16, &t->store, 8, RW);
+
+	ASSERT_TRUE(extend(t->ctl, ALL));
+	EXPECT_EQ(0, discard_blocks(t, 3, 1));
+	EXPECT_EQ(0, discard_blocks(t, 10, 4));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, run));
+	/* But for blocks 10 to 13. */
+	EXPECT_EQ(12, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_TRUE(discarded(t->ctl, 3, 1));
+	EXPECT_TRUE(discarded(t->ctl, 10, 4));
+	EXPECT_TRUE(asks_for_write(t, 3));
+	EXPECT_TRUE(asks_for_write(t, 10));
+	EXPECT_TRUE(asks_for_write(t, 13));
+	/* It knows now. */
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, run));
+	EXPECT_EQ(17, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 3, 2));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 10, 2));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* So does an answer that comes after its request was failed. */
+TEST_F(gated, late_answer_over_an_unread_discard_counts_for_nothing)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 3, 3, RW);
+	struct dmt_io *io = dmt_begin_write(t, 3, 5);
+	uint32_t id = dmt_expect_request(t->ctl, 3, RW);
+
+	ASSERT_NE(0, id);
+	ASSERT_TRUE(extend(t->ctl, DMU_EXT_DISCARD));
+	ASSERT_EQ(0, dmt_dm_message(t->name, "fail_waiting"));
+	EXPECT_EQ(-EIO, dmt_io_result(io));
+	EXPECT_EQ(0, discard_blocks(t, 3, 1));
+	EXPECT_EQ(0, dmt_map(t->ctl, id, &map));
+	EXPECT_EQ(0, dmt_counter(t->name, DMT_REMAPS));
+	EXPECT_TRUE(discarded(t->ctl, 3, 1));
+	EXPECT_TRUE(asks_for_write(t, 3));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
 TEST_F(gated, whole_blocks_are_told_and_parts_are_not)
 {
 	struct dmt *t = &self->g.t;
