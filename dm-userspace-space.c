@@ -550,14 +550,6 @@ int dmu_space_join(struct dmu_target *target, const char *key,
 	return r;
 }
 
-/* Nor does anybody come any more. */
-static void space_end(struct dmu_space *space)
-{
-	list_del(&space->node);
-	space_gone(space);
-	dmu_transport->close(space);
-	dmu_changes_end(space);
-}
 
 /**
  * dmu_space_leave() - a target goes
@@ -581,11 +573,21 @@ void dmu_space_leave(struct dmu_target *target)
 	if (listed && !last)
 		dmu_tables_forget_end(target);
 	up_write(&space->answers);
-	if (last)
-		space_end(space);
-	else if (listed)
+	if (last) {
+		list_del(&space->node);
+		space_gone(space);
+	} else if (listed) {
 		dmu_tables_forget_rest(target);
+	}
 	mutex_unlock(&dmu_spaces_lock);
+	/*
+	 * Nobody comes any more. To take a node away may need memory that a device which
+	 * is suspended has to make room for, while its new table waits for the lock.
+	 */
+	if (last) {
+		dmu_transport->close(space);
+		dmu_changes_end(space);
+	}
 	dmu_space_put(space);
 }
 
