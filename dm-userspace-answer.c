@@ -69,16 +69,19 @@ static void strike_copy(const struct dmu_space *space,
 	m->flags |= DMU_LIVES;
 }
 
-static bool answer_joins(const struct dmu_space *space,
+static bool answer_joins(struct dmu_space *space,
 			 const struct dmu_remap *remap,
-			 const struct dmu_mapping *m)
+			 const struct dmu_mapping *m, sector_t len,
+			 const struct bio_list *bios)
 {
 	if (!same_place(space, remap, m) || !same_rights(remap, m) ||
 	    m->flags & DMU_TEMPORARY)
 		return false;
-	/* What is ready need not be made again. */
-	return remap->change ? dmu_change_joins(remap->change, m) :
-			       !(m->flags & (DMU_SYNC | DMU_COPY));
+	if (remap->change)
+		return dmu_change_joins(remap->change, m);
+	/* What is ready need not be made again; writes may have to wait even so. */
+	return !(m->flags & (DMU_SYNC | DMU_COPY)) &&
+	       !(dmu_bios_write(bios) && dmu_place_owed(space, m, len));
 }
 
 /* Can the mapping be used at once? */
@@ -248,7 +251,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		stamp = max(stamp, old->stamp);
 	if (old && answer_older(old, seq, true)) {
 		dmu_space_again_list(space, bios);
-	} else if (old && answer_joins(space, old, m)) {
+	} else if (old && answer_joins(space, old, m, len, bios)) {
 		answer_join(old, m, peer, bios);
 	} else {
 		if (old && old->change)

@@ -50,11 +50,14 @@ static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
 	       owing->m.dst_sector < sector + len;
 }
 
-/* Might a mapping overwrite what is yet to be copied? */
+/*
+ * Might a mapping overwrite what is yet to be copied? Also one that cannot be written
+ * to: writes that have waited for it are served all the same.
+ */
 static bool spoils(const struct dmu_change *owing, const struct dmu_mapping *m,
 		   sector_t len)
 {
-	return m->flags & (DMU_WR | DMU_COPY) && owing->m.src == m->dst &&
+	return owing->m.src == m->dst &&
 	       m->dst_sector < owing->m.src_sector + owing->len &&
 	       owing->m.src_sector < m->dst_sector + len;
 }
