@@ -322,7 +322,7 @@ void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
  * @wants: DMU_WANTS_*
  * @reports: failures it is to be told of
  * @telling_discards: discards that are being told to it
- * @held: it has answered with SYNC
+ * @spoke: it has mapped something, or taken it back (no lock)
  * @closed: it is gone
  */
 struct dmu_peer {
@@ -339,7 +339,7 @@ struct dmu_peer {
 	unsigned int wants;
 	struct dmu_reports reports;
 	struct list_head telling_discards;
-	bool held;
+	bool spoke;
 	bool closed;
 };
 
@@ -418,8 +418,8 @@ struct dmu_counters {
  * @readers: those who wait for a message
  * @gone: no target is left; set once, under @lock
  * @answers: held for reading by a daemon that answers, for writing by a death
- * @death: write epoch that I/O owed to the last dead daemon counts in; what is
- *	answered later waits for it (@answers)
+ * @death: epochs, of READ and WRITE, that I/O of the last dead daemon's mappings
+ *	counts in; what is answered later waits for it (@answers)
  * @max_remaps: recycle what is more than so many, a run being one; 0 is no limit
  * @lock: protects from @ids to @nr_buffers
  * @ids: requests and unacknowledged changes, by id
@@ -496,7 +496,7 @@ struct dmu_space {
 	bool gone;
 	unsigned long max_remaps;
 	struct rw_semaphore answers;
-	u64 death;
+	u64 death[2];
 
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	struct hlist_head ids[DMU_BUCKETS];

@@ -51,7 +51,6 @@ void dmu_change_own(struct dmu_change *c, struct dmu_peer *owner, u32 id)
 	if (c->owner) {
 		list_add_tail(&c->owed, &owner->owed);
 		c->refs++;
-		owner->held = true;
 		dmu_id_add(space, &c->id, id);
 		space->nr_owed++;
 		change_coming(c, c->inflight || !bio_list_empty(&c->waiting));

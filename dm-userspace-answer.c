@@ -91,7 +91,8 @@ static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
 	return !(m->flags & (DMU_COPY | DMU_SYNC)) &&
 	       dmu_flight_passed(&space->flight[WRITE],
 				 max(dmu_left(bucket, m->block)[WRITE],
-				     space->death)) &&
+				     space->death[WRITE])) &&
+	       dmu_flight_passed(&space->flight[READ], space->death[READ]) &&
 	       !dmu_change_copying(bucket, m->block, false) &&
 	       !dmu_place_owed(space, m, len);
 }
@@ -298,7 +299,7 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 		    const struct dmu_mapping *m, unsigned int run_bits,
 		    struct dmu_remap *remap)
 {
-	u64 left = space->death;
+	u64 left = space->death[WRITE];
 	unsigned int i;
 
 	if (bucket_busy(bucket) ||
@@ -306,7 +307,8 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 		return false;
 	for (i = 0; i < DMU_LEFT; i++)
 		left = max(left, bucket->left[i][WRITE]);
-	if (!dmu_flight_passed(&space->flight[WRITE], left))
+	if (!dmu_flight_passed(&space->flight[WRITE], left) ||
+	    !dmu_flight_passed(&space->flight[READ], space->death[READ]))
 		return false;
 	trace_dmu_answered(space, m, 1U << run_bits);
 	trace_dmu_remap_installed(space, m, 1U << run_bits);

@@ -78,7 +78,7 @@ static void change_drained(struct dmu_change *c)
 		dmu_change_enter(c, DMU_CHANGE_QUEUED);
 }
 
-static void change_flight_passed(struct dmu_wait *wait)
+static void change_reads_back(struct dmu_wait *wait)
 {
 	struct dmu_change *c = container_of(wait, struct dmu_change, wait);
 	struct dmu_bucket *bucket = c->bucket;
@@ -90,21 +90,50 @@ static void change_flight_passed(struct dmu_wait *wait)
 	spin_unlock_irq(&bucket->lock);
 }
 
+/* False where all I/O of an epoch has come back: @fn is not called. */
+static bool change_waits(struct dmu_change *c, unsigned int rw, u64 seq,
+			 void (*fn)(struct dmu_wait *wait))
+{
+	struct dmu_flight *flight = &c->space->flight[rw];
+
+	if (dmu_flight_passed(flight, seq))
+		return false;
+	c->wait.seq = seq;
+	c->wait.fn = fn;
+	c->refs++;
+	if (!dmu_flight_wait(flight, &c->wait))
+		return true;
+	c->refs--; /* the change's own is left: never the last */
+	return false;
+}
+
+/* Nor may a dead daemon's reads find what is not theirs. */
+static void change_drain_reads(struct dmu_change *c)
+{
+	if (!change_waits(c, READ, READ_ONCE(c->space->death[READ]), change_reads_back))
+		change_drained(c);
+}
+
+static void change_writes_back(struct dmu_wait *wait)
+{
+	struct dmu_change *c = container_of(wait, struct dmu_change, wait);
+	struct dmu_bucket *bucket = c->bucket;
+
+	spin_lock_irq(&bucket->lock);
+	if (c->state == DMU_CHANGE_DRAIN)
+		change_drain_reads(c);
+	dmu_change_put(c);
+	spin_unlock_irq(&bucket->lock);
+}
+
 /* Wait for earlier writes, now that earlier copies are over. */
 static void change_drain(struct dmu_change *c)
 {
-	c->wait.seq = max(dmu_left(c->bucket, c->m.block)[WRITE],
-			  c->space->death);
-	c->wait.fn = change_flight_passed;
-	if (dmu_flight_passed(&c->space->flight[WRITE], c->wait.seq)) {
-		change_drained(c);
-		return;
-	}
-	c->refs++;
-	if (dmu_flight_wait(&c->space->flight[WRITE], &c->wait)) {
-		c->refs--;
-		change_drained(c);
-	}
+	u64 seq = max(dmu_left(c->bucket, c->m.block)[WRITE],
+		      READ_ONCE(c->space->death[WRITE]));
+
+	if (!change_waits(c, WRITE, seq, change_writes_back))
+		change_drain_reads(c);
 }
 
 /* Given up while it waited for an earlier copy: its next waits for that one. */

@@ -128,6 +128,29 @@ static void flight_turn(struct dmu_flight *flight)
 }
 
 /**
+ * dmu_flight_close() - have it known soon that I/O of this moment has come back
+ * @flight: of one direction
+ *
+ * As if somebody began to wait for it, unless others do so for earlier I/O: then it
+ * is known once somebody waits.
+ *
+ * Context: any.
+ * Return: the epoch, as of dmu_flight_stamp().
+ */
+u64 dmu_flight_close(struct dmu_flight *flight)
+{
+	unsigned long irq;
+	u64 seq;
+
+	spin_lock_irqsave(&flight->lock, irq);
+	seq = flight->seq;
+	if (!flight->draining)
+		flight_turn(flight);
+	spin_unlock_irqrestore(&flight->lock, irq);
+	return seq;
+}
+
+/**
  * dmu_flight_wait() - wait until all I/O up to an epoch has come back
  * @flight: of one direction
  * @wait: seq and fn are set; stays in use until fn is called

@@ -69,6 +69,7 @@ struct dmu_wait {
 int dmu_flight_init(struct dmu_flight *flight, struct dmu_space *space);
 void dmu_flight_exit(struct dmu_flight *flight);
 u64 dmu_flight_stamp(struct dmu_flight *flight);
+u64 dmu_flight_close(struct dmu_flight *flight);
 bool dmu_flight_passed(struct dmu_flight *flight, u64 seq);
 bool dmu_flight_wait(struct dmu_flight *flight, struct dmu_wait *wait);
 void dmu_flight_run(struct dmu_flight *flight);

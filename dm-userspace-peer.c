@@ -92,9 +92,10 @@ static void verdicts_free(struct list_head *verdicts)
  * @peer: its connection; must not be used any more
  *
  * What it had read and not answered is unread again. What it owed an ack for is
- * asked for again, and until I/O of such mappings has come back nothing that is
+ * asked for again, and until the I/O of this moment has come back nothing that is
  * answered from now on takes effect: the next daemon may never have heard of
- * them, and may give their places to other blocks.
+ * where that goes to or comes from, and may give these places to other blocks. So it
+ * may be with places that the dead one had taken back, and got no verdict for.
  *
  * Context: may sleep.
  */
@@ -120,8 +121,10 @@ void dmu_peer_close(struct dmu_peer *peer)
 
 	dmu_changes_orphan(peer);
 	dmu_changes_owe(space);
-	if (peer->held)
-		space->death = dmu_flight_stamp(&space->flight[WRITE]);
+	if (READ_ONCE(peer->spoke)) {
+		WRITE_ONCE(space->death[WRITE], dmu_flight_close(&space->flight[WRITE]));
+		WRITE_ONCE(space->death[READ], dmu_flight_close(&space->flight[READ]));
+	}
 	up_write(&space->answers);
 
 	if (absent) {
@@ -569,6 +572,13 @@ static void let_others_in(struct dmu_peer *peer)
 	dmu_peer_begin(peer);
 }
 
+/* Its death is one that others have to do with. */
+static void peer_speaks(struct dmu_peer *peer)
+{
+	if (!READ_ONCE(peer->spoke))
+		WRITE_ONCE(peer->spoke, true);
+}
+
 /**
  * dmu_peer_map() - a daemon says where blocks live
  * @peer: its connection
@@ -594,6 +604,7 @@ int dmu_peer_map(struct dmu_peer *peer, struct dmu_mapping *mapping, u64 count)
 		return -EINVAL;
 	if (!count)
 		return -EINVAL;
+	peer_speaks(peer);
 	if (count == 1)
 		return map_block(peer, mapping);
 	if (run_wraps(space, mapping, count))
@@ -685,6 +696,7 @@ int dmu_peer_invalidate(struct dmu_peer *peer, u64 block, u32 id)
 		kfree(inv);
 	} else {
 		kref_get(&peer->refs);
+		peer_speaks(peer);
 		dmu_invalidate(inv);
 	}
 	dmu_peer_end(peer);

@@ -745,6 +745,76 @@ TEST_F(daemon, reused_place_waits_for_the_copy_of_an_invalidated_mapping)
 	EXPECT_EQ(-EIO, dmt_io_result(io));
 }
 
+/* Taken back, and not heard of any more: it may be free for the next one. */
+static void reuses(struct __test_metadata *_metadata, FIXTURE_DATA(daemon) *self,
+		   bool write)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map map = dmt_plain(&t->store, 1, 4, RW);
+	struct dmt_map reused = dmt_plain(&t->store, 7, 4, RW);
+	struct dmt_io *io, *new;
+
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 1, 2));
+	dmt_gate_shut(&self->g.store);
+	io = write ? dmt_begin_write(t, 1, 3) : dmt_begin_read(t, 1);
+	ASSERT_EQ(0, dmt_invalidate(t->ctl, 42, 1));
+	ASSERT_TRUE(dmt_settled(t));
+	die(self);
+	next_daemon(self);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &reused));
+	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_FALSE(usable(t, &new));
+	dmt_gate_open(&self->g.store);
+	EXPECT_EQ(0, dmt_io_result(new));
+	EXPECT_EQ(0, dmt_io_wait(io));
+	if (!write)
+		EXPECT_TRUE(dmt_io_matches(io, 2));
+	dmt_io_free(io);
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 7, 9, DMT_NO_PART));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+TEST_F(daemon, place_that_was_taken_back_waits_for_old_reads)
+{
+	reuses(_metadata, self, false);
+}
+
+TEST_F(daemon, place_that_was_taken_back_waits_for_old_writes)
+{
+	reuses(_metadata, self, true);
+}
+
+/* Nobody may write there, but who waited for the answer does. */
+TEST_F(daemon, write_without_leave_waits_for_the_copy_from_its_place)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map running = dmt_cow(t, 9, 9, RW);
+	struct dmt_map queued = dmt_cow(t, 1, 4, RW);
+	struct dmt_map lent = dmt_plain(&t->origin, 7, 1, RO);
+	unsigned int old = dmt_param_get("max_copies");
+	struct dmt_io *io;
+	uint32_t id;
+
+	dmt_gate_shut(&self->g.origin);
+	dmt_param_set("max_copies", 1);
+	EXPECT_EQ(0, dmt_map(t->ctl, 0, &running));
+	EXPECT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	EXPECT_EQ(0, dmt_map(t->ctl, 0, &queued));
+	die(self);
+	next_daemon(self);
+	io = dmt_begin_write(t, 7, 9);
+	id = dmt_expect_request(t->ctl, 7, RW);
+	EXPECT_EQ(0, dmt_map(t->ctl, id, &lent));
+	dmt_gate_open(&self->g.origin);
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_TRUE(dmt_counts(t->name, DMT_COPIES, 0));
+	dmt_param_set("max_copies", old);
+	EXPECT_TRUE(dmt_settled(t));
+	EXPECT_TRUE(dmt_place_has(&t->store, 4, 1, DMT_ORIGIN, DMT_NO_PART));
+	EXPECT_TRUE(dmt_place_has(&t->origin, 1, 7, 9, DMT_NO_PART));
+}
+
 /* It was never begun: nobody is to begin it for a daemon that is dead. */
 TEST_F(daemon, reused_place_is_not_copied_to_by_what_was_queued)
 {
