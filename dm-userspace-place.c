@@ -57,7 +57,8 @@ static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
 static bool spoils(const struct dmu_change *owing, const struct dmu_mapping *m,
 		   sector_t len)
 {
-	return owing->m.src == m->dst &&
+	/* Zeroes come from no device, and go to none. */
+	return owing->m.src && owing->m.src == m->dst &&
 	       m->dst_sector < owing->m.src_sector + owing->len &&
 	       owing->m.src_sector < m->dst_sector + len;
 }
