@@ -322,7 +322,7 @@ void dmu_bios_take(struct bio_list *from, struct dmu_target *target,
  * @wants: DMU_WANTS_*
  * @reports: failures it is to be told of
  * @telling_discards: discards that are being told to it
- * @spoke: it has mapped something, or taken it back (no lock)
+ * @spoke: it has mapped something, or taken it back, or read of a discard (no lock)
  * @closed: it is gone
  */
 struct dmu_peer {

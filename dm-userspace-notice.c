@@ -289,6 +289,8 @@ static bool discard_take(struct dmu_peer *peer, struct dmu_event *event)
 		return false;
 	discard = list_first_entry(&space->discards, struct discard, node);
 	list_move_tail(&discard->node, &peer->telling_discards);
+	/* As good as a verdict: it may have freed the place before it dies. */
+	WRITE_ONCE(peer->spoke, true);
 	space->nr_discards--;
 	event->type = DMU_EVENT_DISCARD;
 	event->id = 0;
