@@ -45,8 +45,8 @@ load.c|s/is->mapped_sectors != want->mapped_sectors/0/|another device size accep
 load.c|s/b->sb.zones > b->nr_zones/0/|a shrunk store accepted
 load.c|s/ret ? ret : affirm(b, &audit, err)/ret/|what was read not made true
 load.c|s/renew_unproven(b, audit->added_last)/renew_unproven(b, audit->commit)/|made true but for what an earlier try left
-load.c|s/\tif (b->bad_slots != bad_slots)/\tif (0)/|a slot that cannot be read left as it is
-load.c|/^static int affirm/,/^}/s/\tif (b->sb.clean)$/\tif (0)/|written to and still called clean
+load.c|s/renew = b->bad_slots != bad_slots/renew = false/|a slot that cannot be read left as it is
+load.c|s/renew = b->bad_slots != bad_slots \&\& !b->sb.clean/renew = b->bad_slots != bad_slots/|written to and still called clean
 format.c|s/return err == -EIO ||/return 1 ||/|a slot given up for lack of memory
 format.c|s/le32toh(page->crc) == slot_crc(page, crc)/true/|page checksums not compared
 format.c|s/!memcmp(page->uuid, uuid, sizeof(page->uuid))/true/|pages of another store believed

@@ -121,25 +121,64 @@ static void a_slot_that_can_be_read_again_stays_out(void **unused)
 	sim_free(s);
 }
 
-/* That one is overwritten, too; and then the store is not a clean one. */
-static void an_old_slot_that_cannot_be_read_is_made_anew(void **unused)
+/* One page of several: it is not the last commit that counts for it any more. */
+static void a_slot_that_can_be_read_again_stays_out_of_the_sum(void **unused)
 {
-	struct sim *s = two_commits(true);
-	struct cow_book *b;
+	struct sim *s = new_store(5000);
+	struct cow_book *b = open_book(s);
+	uint64_t place[600];
+	unsigned int i;
 
 	(void)unused;
-	s->bad_sector = cow_slot_offset(0, 1, BLOCK); /* the first commit */
-	b = open_book(s);
-	assert_int_equal(b->bad_slots, 1);
-	assert_int_equal(s->bad_sector, 0);
+	for (i = 0; i < 600; i++)
+		place[i] = allot(b, i);
+	for (i = 0; i < 2; i++) {
+		cow_book_filled(b, place[i]);
+		cow_book_filled(b, place[550 + i]);
+		commit(b);
+	}
 	kill_book(s, b);
-	slot(s, 0, 0)[100] ^= 1; /* the second one */
+	s->bad_sector = cow_slot_offset(0, 0, BLOCK); /* of the second commit */
 	b = open_book(s);
-	assert_int_equal(b->entries, 10);
-	close_book(b);
+	assert_int_equal(b->entries, 3);
+	kill_book(s, b);
+	s->bad_sector = 0;
 	b = open_book(s);
+	assert_int_equal(b->entries, 3);
+	assert_int_equal(state_of(b, 1), COW_ABSENT);
+	assert_int_equal(state_of(b, 551), COW_DURABLE);
 	close_book(b);
 	sim_free(s);
+}
+
+/* So is an older one, but where it is known to be that. */
+static void an_old_slot_that_cannot_be_read_is_made_anew(void **unused)
+{
+	unsigned int clean;
+
+	(void)unused;
+	for (clean = 0; clean < 2; clean++) {
+		struct sim *s = two_commits(clean);
+		struct cow_book *b;
+		uint64_t writes = s->writes;
+
+		s->bad_sector = cow_slot_offset(0, 1, BLOCK); /* the first commit */
+		b = open_book(s);
+		assert_int_equal(b->bad_slots, 1);
+		assert_int_equal(b->unreadable, 1);
+		assert_int_equal(s->bad_sector, clean ? cow_slot_offset(0, 1, BLOCK) : 0);
+		/* Nothing is written to what is called clean. */
+		commit(b);
+		assert_int_equal(s->writes, writes + !clean);
+		kill_book(s, b);
+		if (!clean)
+			slot(s, 0, 0)[100] ^= 1; /* the second one */
+		b = open_book(s);
+		assert_int_equal(b->unreadable, clean);
+		assert_int_equal(b->entries, 10);
+		close_book(b);
+		sim_free(s);
+	}
 }
 
 /* A disk does not say so: the next time it may well be read. */
@@ -508,6 +547,7 @@ int main(void)
 		cmocka_unit_test(a_torn_newest_page_loses_only_its_commit),
 		cmocka_unit_test(an_unreadable_slot_is_a_bad_slot),
 		cmocka_unit_test(a_slot_that_can_be_read_again_stays_out),
+		cmocka_unit_test(a_slot_that_can_be_read_again_stays_out_of_the_sum),
 		cmocka_unit_test(an_old_slot_that_cannot_be_read_is_made_anew),
 		cmocka_unit_test(no_memory_is_no_bad_slot),
 		cmocka_unit_test(what_a_failed_flush_lost_is_made_true),

@@ -85,6 +85,7 @@ struct cow_page {
  * @commit: number of the last commit that succeeded, or was found on disk
  * @commits: commits in this life
  * @bad_slots: slots found bad when opened whose page had another
+ * @unreadable: how many of these could not be read
  * @broken: a flush has failed: nothing may be called durable any more
  */
 struct cow_book {
@@ -104,6 +105,7 @@ struct cow_book {
 	uint64_t commit;
 	uint64_t commits;
 	uint64_t bad_slots;
+	uint64_t unreadable;
 	bool broken;
 };
 

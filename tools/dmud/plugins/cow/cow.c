@@ -474,6 +474,9 @@ static int cow_open(struct dmud_env *env, char *const opts[], void **state)
 	if (c->book.bad_slots)
 		c->log(LOG_NOTICE, "store %s: %ju metadata pages had a bad copy beside a good one, as after a crash",
 		       c->path, (uintmax_t)c->book.bad_slots);
+	if (c->book.unreadable && !c->book.sb.clean)
+		c->log(LOG_ERR, "store %s: %ju of these copies cannot be read. If no power failure has made them so, blocks that were written last may be those of the origin again",
+		       c->path, (uintmax_t)c->book.unreadable);
 	*state = c;
 	return 0;
 }

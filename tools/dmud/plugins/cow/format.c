@@ -118,6 +118,19 @@ int cow_pread(int fd, void *buf, size_t len, uint64_t offset)
 	return 0;
 }
 
+#define READ_TRIES 3 /* before a slot is given up for good */
+
+static int read_slot(int fd, void *slot, uint64_t offset)
+{
+	unsigned int tries = READ_TRIES;
+	int ret;
+
+	do {
+		ret = cow_pread(fd, slot, COW_SLOT_SIZE, offset);
+	} while (ret && --tries);
+	return ret;
+}
+
 /* Is it the disk's fault, and not that of memory, or of the way there? */
 static bool is_medium_error(int err)
 {
@@ -148,7 +161,7 @@ int cow_pread_slots(int fd, void *buf, size_t len, uint64_t offset)
 	for (i = 0; i < len; i += COW_SLOT_SIZE) {
 		char *slot = (char *)buf + i;
 
-		ret = cow_pread(fd, slot, COW_SLOT_SIZE, offset + i);
+		ret = read_slot(fd, slot, offset + i);
 		if (!ret)
 			any = true;
 		else if (is_medium_error(ret))

@@ -163,6 +163,7 @@ static int choose_slot(struct cow_book *b, uint64_t index,
 	}
 	if (!valid[0] || !valid[1]) {
 		b->bad_slots++;
+		b->unreadable += slot[valid[0]]->magic == UINT32_MAX;
 		return valid[1];
 	}
 	if (commit[0] == commit[1] && commit[0]) {
@@ -181,19 +182,21 @@ static int load_page(struct cow_book *b, uint64_t index,
 	int chosen = choose_slot(b, index, slot, err);
 	const struct cow_disk_page *d;
 	struct cow_page *page;
+	bool renew;
 
 	if (chosen < 0)
 		return chosen;
 	d = slot[chosen];
 	audit_page(audit, d);
-	if (!chosen && !d->used && b->bad_slots == bad_slots)
+	renew = b->bad_slots != bad_slots && !b->sb.clean;
+	if (!chosen && !d->used && !renew)
 		return 0;
 	page = cow_book_new_page(b, index);
 	if (!page)
 		return -ENOMEM;
 	page->slot = (uint8_t)chosen;
 	page->commit = le64toh(d->commit);
-	if (b->bad_slots != bad_slots)
+	if (renew)
 		cow_book_renew(b, page);
 	return load_entries(b, page, d, err);
 }
@@ -236,8 +239,8 @@ static void renew_unproven(struct cow_book *b, uint64_t since)
 }
 
 /*
- * Before anything is served, what was read is made true for good, by a commit that adds
- * nothing:
+ * Before anything is served from a store that is not clean, what was read is made true for
+ * good, by a commit that adds nothing:
  *
  * *Pages of the newest commit.* A daemon whose flush failed has left them, and they can be
  * read for as long as they are in a cache; a later flush succeeds, for it has nothing to
@@ -245,22 +248,17 @@ static void renew_unproven(struct cow_book *b, uint64_t since)
  * newer than what they repeated.
  *
  * *Pages with a slot that cannot be read.* It might be readable the next time, and name
- * what this life has named otherwise. So it is overwritten.
+ * what this life has named otherwise. So it is overwritten. (Of a clean store it is known
+ * to be the older one.)
  */
 static int affirm(struct cow_book *b, const struct audit *audit, char *err)
 {
-	struct cow_super next = b->sb;
-	int ret = 0;
+	int ret;
 
-	if (!b->sb.clean)
-		renew_unproven(b, audit->added_last);
-	if (!b->dirty)
-		return 0;
-	next.clean = false;
 	if (b->sb.clean)
-		ret = cow_book_super(b, next);
-	if (!ret)
-		ret = cow_book_commit(b);
+		return 0;
+	renew_unproven(b, audit->added_last);
+	ret = cow_book_commit(b);
 	if (ret)
 		cow_error(err, "cannot be written to, and what was written last may not have reached it: %s",
 			  strerror(-ret));
