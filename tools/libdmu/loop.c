@@ -53,12 +53,19 @@ static int target_gone(struct dmu *dmu)
 	return dmu->ended;
 }
 
-/* One read, its callbacks, one write. As dmu_dispatch(). */
+/*
+ * One read, its callbacks, one write. As dmu_dispatch(). What was gathered before that
+ * goes first: it knows nothing of what will have been read, of a discard for instance.
+ */
 static int dispatch(struct dmu *dmu)
 {
-	ssize_t len = read_batch(dmu);
+	ssize_t len;
 	int n = 0, err, refusal;
 
+	err = dmui_flush(dmu, &refusal);
+	if (err && err != -EAGAIN && err != -ENODEV)
+		return err;
+	len = read_batch(dmu);
 	if (!len)
 		return target_gone(dmu);
 	if (len < 0 && len != -EAGAIN)

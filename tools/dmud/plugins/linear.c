@@ -19,7 +19,8 @@
 struct linear {
 	uint64_t offset;	/* sectors */
 	uint64_t size;		/* of the device, in sectors */
-	bool push;		/* blocks before they are asked for; once */
+	bool push;		/* blocks before they are asked for */
+	uint64_t told;		/* blocks that have been */
 };
 
 static struct dmu_mapping place(struct dmu *dmu, const struct linear *linear,
@@ -69,17 +70,27 @@ static void linear_map(struct dmu *dmu, const struct dmu_request *req, void *ctx
 static void linear_batch(struct dmu *dmu, void *ctx)
 {
 	struct linear *linear = ctx;
-	struct dmu_mapping m = place(dmu, linear, 0);
+	struct dmu_mapping m = place(dmu, linear, linear->told);
 	uint64_t count = count_there(dmu, linear);
 
 	/* Nobody has told yet, or nobody ever will. */
 	if (!linear->push || !dmu_has_runs(dmu))
 		return;
-	linear->push = false;
 	if (count > MAX_PUSH)
 		count = MAX_PUSH;
-	if (count)
-		dmu_push_run(dmu, &m, count);
+	if (count > linear->told && !dmu_push_run(dmu, &m, count - linear->told))
+		linear->told = count;
+}
+
+/* There was no memory from there on: it goes on there the next time. */
+static void linear_refused(struct dmu *dmu, uint32_t id, uint64_t block, int error,
+			   void *ctx)
+{
+	struct linear *linear = ctx;
+
+	(void)dmu;
+	if (!id && error == -ENOMEM)
+		linear->told = block;
 }
 
 static int linear_grow(void *state, struct dmud_env *env)
@@ -138,7 +149,11 @@ const struct dmud_policy dmud_policy = {
 	.options = "offset=SECTORS  where block 0 begins [0]\n"
 		   "push=yes|no     tell where blocks are before they are asked for [yes]\n",
 	.open = linear_open,
-	.ops = { .map = linear_map, .batch = linear_batch },
+	.ops = {
+		.map = linear_map,
+		.batch = linear_batch,
+		.refused = linear_refused,
+	},
 	.grow = linear_grow,
 	.close = free,
 };
