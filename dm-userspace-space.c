@@ -550,7 +550,6 @@ int dmu_space_join(struct dmu_target *target, const char *key,
 	return r;
 }
 
-
 /**
  * dmu_space_leave() - a target goes
  * @target: has no I/O and no copies; its devices are still open

@@ -465,8 +465,8 @@ static void a_full_store_survives(void **unused)
 
 /*
  * A flush fails, and the device forgets half of what it had in its cache, at once or
- * when the power is cut. The daemon has to stop acknowledging, and the next one has to have the blocks
- * copied anew.
+ * when the power is cut. The daemon has to stop acknowledging, and the next one has to
+ * have the blocks copied anew.
  */
 static void a_failed_flush_is_never_acknowledged(void **unused)
 {

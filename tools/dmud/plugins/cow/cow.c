@@ -501,9 +501,11 @@ static int cow_grow(void *state, struct dmud_env *env)
 		       c->book.sb.geo.block_size, (uintmax_t)before);
 	commit(c);
 	if (c->commit_error) {
-		cow_error(err, c->book.broken ?
-			  "has failed a flush: this daemon writes no more metadata, a new one will" :
-			  "cannot have its metadata written: %s", strerror(-c->commit_error));
+		if (c->book.broken)
+			cow_error(err, "has failed a flush: this daemon writes no more metadata, a new one will");
+		else
+			cow_error(err, "cannot have its metadata written: %s",
+				  strerror(-c->commit_error));
 		return cow_refuse_store(c, env, err, c->commit_error);
 	}
 	if (dmu_sectors(env->dmu) == sectors)
