@@ -81,12 +81,13 @@ static bool answer_joins(struct dmu_space *space,
 		return dmu_change_joins(remap->change, m);
 	/* What is ready need not be made again; writes may have to wait even so. */
 	return !(m->flags & (DMU_SYNC | DMU_COPY)) &&
-	       !(dmu_bios_write(bios) && dmu_place_owed(space, m, len));
+	       !(dmu_bios_write(bios) && dmu_place_owed(space, m, len, bios));
 }
 
 /* Can the mapping be used at once? */
 static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
-		       const struct dmu_mapping *m, sector_t len)
+		       const struct dmu_mapping *m, sector_t len,
+		       const struct bio_list *bios)
 {
 	return !(m->flags & (DMU_COPY | DMU_SYNC)) &&
 	       dmu_flight_passed(&space->flight[WRITE],
@@ -94,7 +95,7 @@ static bool usable_now(struct dmu_space *space, struct dmu_bucket *bucket,
 				     space->death[WRITE])) &&
 	       dmu_flight_passed(&space->flight[READ], space->death[READ]) &&
 	       !dmu_change_copying(bucket, m->block, false) &&
-	       !dmu_place_owed(space, m, len);
+	       !dmu_place_owed(space, m, len, bios);
 }
 
 static void remap_fill(struct dmu_remap *remap, const struct dmu_mapping *m,
@@ -131,7 +132,7 @@ static void answer_once(struct dmu_space *space, struct dmu_bucket *bucket,
 	}
 	if (bio_list_empty(bios) && !owes)
 		return;
-	if (!usable_now(space, bucket, m, len)) {
+	if (!usable_now(space, bucket, m, len, bios)) {
 		dmu_change_start(*change, space, bucket, m, len, NULL, peer,
 				 bios);
 		*change = NULL;
@@ -155,7 +156,7 @@ static void answer_replace(struct dmu_space *space, struct dmu_bucket *bucket,
 		trace_dmu_remap_installed(space, m, 1);
 	/* The old one leaves first: its writes may have to be waited for. */
 	dmu_remap_publish(space, bucket, remap, old);
-	now = usable_now(space, bucket, m, len);
+	now = usable_now(space, bucket, m, len, bios);
 	if (!now) {
 		dmu_change_start(*change, space, bucket, m, len, remap, peer,
 				 bios);
@@ -185,21 +186,23 @@ static void answer_join(struct dmu_remap *remap, const struct dmu_mapping *m,
 /*
  * Another answer takes the place of a change, and its I/O goes along; but not
  * writes to where nothing may be written: they had asked, and were answered
- * otherwise, so they ask again.
+ * otherwise, so they ask again. Returns a change that is to end after the answer has
+ * taken effect.
  */
-static void supersede(struct dmu_space *space, struct dmu_change *c,
-		      struct dmu_mapping *m, struct bio_list *bios)
+static struct dmu_change *supersede(struct dmu_space *space, struct dmu_change *c,
+				    struct dmu_mapping *m, struct bio_list *bios)
 {
 	struct bio_list moved = BIO_EMPTY_LIST;
+	bool over = dmu_change_supersede(c, m, &moved);
 	struct bio *bio;
 
-	dmu_change_supersede(c, m, &moved);
 	while ((bio = bio_list_pop(&moved))) {
 		if (op_is_write(bio_op(bio)) && !(m->flags & DMU_WR))
 			dmu_space_again(space, bio);
 		else
 			bio_list_add(bios, bio);
 	}
+	return over ? c : NULL;
 }
 
 /**
@@ -240,6 +243,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		struct dmu_remap *remap, struct dmu_change *change)
 {
 	struct dmu_remap *old = dmu_remap_find(bucket, m->block);
+	struct dmu_change *over = NULL;
 	/* Another late answer may be younger than a late one. */
 	u64 stamp = seq ?: age ?: READ_ONCE(space->last_seq);
 
@@ -256,7 +260,7 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 		answer_join(old, m, peer, bios);
 	} else {
 		if (old && old->change)
-			supersede(space, old->change, m, bios);
+			over = supersede(space, old->change, m, bios);
 		if (m->flags & DMU_TEMPORARY) {
 			answer_once(space, bucket, m, len, peer, bios, old,
 				    &change);
@@ -266,6 +270,8 @@ void dmu_answer(struct dmu_space *space, struct dmu_bucket *bucket,
 				       remap, &change);
 			remap = NULL;
 		}
+		if (over)
+			dmu_change_enter(over, DMU_CHANGE_GONE);
 	}
 	dmu_remap_free(space, remap);
 	dmu_change_keep(space, change);
@@ -302,13 +308,14 @@ bool dmu_answer_run(struct dmu_space *space, struct dmu_bucket *bucket,
 	u64 left = space->death[WRITE];
 	unsigned int i;
 
-	if (bucket_busy(bucket) ||
-	    dmu_list_waits(&space->owing) || dmu_remaps_known(bucket, m->block, run_bits))
+	if (bucket_busy(bucket) || dmu_remaps_known(bucket, m->block, run_bits))
 		return false;
 	for (i = 0; i < DMU_LEFT; i++)
 		left = max(left, bucket->left[i][WRITE]);
 	if (!dmu_flight_passed(&space->flight[WRITE], left) ||
-	    !dmu_flight_passed(&space->flight[READ], space->death[READ]))
+	    !dmu_flight_passed(&space->flight[READ], space->death[READ]) ||
+	    dmu_place_owed(space, m, dmu_block_sectors(space) << run_bits,
+			   NULL))
 		return false;
 	trace_dmu_answered(space, m, 1U << run_bits);
 	trace_dmu_remap_installed(space, m, 1U << run_bits);

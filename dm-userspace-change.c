@@ -452,6 +452,8 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 		remap->change = c;
 	else
 		dmu_place_owe(c);
+	if (m->flags & DMU_INHERITS)
+		dmu_place_watch(c);
 	if (m->flags & DMU_SYNC)
 		dmu_change_own(c, owner, m->id);
 	if (before) {
@@ -527,8 +529,11 @@ static void change_detach(struct dmu_change *c)
  * @bios: gets those that waited or were held
  *
  * What is still at the old place is mapped again when it comes back.
+ *
+ * Return: whether the caller is to have it enter GONE once the other has begun, which
+ * may make its copy: until then whoever spoils that is to find it.
  */
-void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
+bool dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 			  struct bio_list *bios)
 {
 	bio_list_merge(bios, &c->waiting);
@@ -538,12 +543,16 @@ void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 		dmu_place_inherit(m, c);
 	if (change_pending(c)) {
 		change_detach(c);
-		return;
+		return false;
 	}
 	bio_list_merge(bios, &c->held);
 	bio_list_init(&c->held);
 	c->remap = NULL;
+	dmu_change_own(c, NULL, 0);
+	if (c->state == DMU_CHANGE_FAILED)
+		return true;
 	dmu_change_enter(c, DMU_CHANGE_GONE);
+	return false;
 }
 
 /**

@@ -81,11 +81,14 @@ enum dmu_change_state {
  * @flight: COPYING: counts as a write
  * @queue: QUEUED: in space->copies; DRAIN: in space->barred or space->drains
  *	(space->lock, as all below)
- * @owing: in space->owing: it has no remap, or its daemon may be dead, and its copy
- *	has not been made
+ * @owing: in space->owing: it has no remap, or its daemon may be dead, or it
+ *	inherits, and its copy has not been made
  * @id: while SYNC is not acknowledged
  * @owner: the daemon that owes the ack
  * @owed: in owner->owed; also without an @id, while a copy of it is not made
+ * @yields: nobody waits for it, but it can be spoilt
+ * @late: it can, by what is older than it
+ * @spoilt: another block lives where it would copy from
  * @coming: it is to be told of soon, and space->nr_coming counts it
  * @news: in owner->gathered, then owner->news, to tell that I/O is held
  */
@@ -114,6 +117,9 @@ struct dmu_change {
 	struct dmu_id id;
 	struct dmu_peer *owner;
 	struct list_head owed;
+	bool yields;
+	bool late;
+	bool spoilt;
 	bool coming;
 	struct list_head news;
 };
@@ -143,7 +149,7 @@ void dmu_change_start(struct dmu_change *c, struct dmu_space *space,
 bool dmu_change_joins(const struct dmu_change *c, const struct dmu_mapping *m);
 void dmu_change_join(struct dmu_change *c, const struct dmu_mapping *m,
 		     struct dmu_peer *peer, struct bio_list *bios);
-void dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
+bool dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 			  struct bio_list *bios);
 void dmu_change_invalidate(struct dmu_change *c);
 void dmu_change_forget(struct dmu_change *c);
@@ -176,9 +182,11 @@ void dmu_change_copied(struct dmu_change *c, bool ok);
 /* --- place: where a copy is owed to ----------------------------------------- */
 
 void dmu_place_owe(struct dmu_change *c);
+void dmu_place_watch(struct dmu_change *c);
+bool dmu_place_spoilt(const struct dmu_change *c);
 void dmu_place_settle(struct dmu_change *c);
 bool dmu_place_owed(struct dmu_space *space, const struct dmu_mapping *m,
-		    sector_t len);
+		    sector_t len, const struct bio_list *bios);
 bool dmu_place_barred(struct dmu_change *c);
 void dmu_place_inherit(struct dmu_mapping *m, const struct dmu_change *failed);
 void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c);

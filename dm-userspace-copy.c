@@ -32,6 +32,25 @@ static bool zero_by_writing(const struct dmu_change *c)
 	return !dm_io(&request, 1, &to, NULL, IOPRIO_DEFAULT);
 }
 
+static void copy_failed(struct dmu_change *c, const char *why, int error)
+{
+	struct dmu_space *space = c->space;
+
+	DMERR_LIMIT("%s: copying block %llu failed (%s)", space->key, c->m.block,
+		    why);
+	this_cpu_inc(space->counters->errors);
+	dmu_report(space, DMU_COPY_FAILED, c->m.block, c->m.id, error);
+}
+
+/* Is what it would read, or has read, another block's by now? Context: bucket lock. */
+static bool copy_spoilt(struct dmu_change *c)
+{
+	if (!dmu_place_spoilt(c))
+		return false;
+	copy_failed(c, "another block lives at its source by now", -ESTALE);
+	return true;
+}
+
 /**
  * dmu_copy_over() - a copy has been made, or could not be made
  * @read_err: reading failed
@@ -47,19 +66,17 @@ void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 	struct dmu_target *copier = c->copier;
 	struct percpu_ref *flight = c->flight;
 	struct dmu_space *space = c->space;
+	bool failed;
 
 	if (write_err && !c->m.src && zero_by_writing(c))
 		write_err = 0;
-	if (read_err || write_err) {
-		DMERR_LIMIT("%s: copying block %llu failed (%s)", space->key,
-			    c->m.block, read_err ? "reading" : "writing");
-		this_cpu_inc(space->counters->errors);
-		dmu_report(space, DMU_COPY_FAILED, c->m.block, c->m.id, -EIO);
-	}
-	trace_dmu_copy_end(space, c->m.block, c->m.id,
-			   !read_err && !write_err);
+	failed = read_err || write_err;
+	if (failed)
+		copy_failed(c, read_err ? "reading" : "writing", -EIO);
 	spin_lock_irq(&bucket->lock);
-	dmu_change_copied(c, !read_err && !write_err);
+	failed = failed || copy_spoilt(c);
+	trace_dmu_copy_end(space, c->m.block, c->m.id, !failed);
+	dmu_change_copied(c, !failed);
 	dmu_change_put(c);
 	spin_unlock_irq(&bucket->lock);
 
@@ -95,6 +112,12 @@ static bool copy_begin(struct dmu_change *c, struct list_head *parked,
 
 	spin_lock_irq(&bucket->lock);
 	if (c->state != DMU_CHANGE_QUEUED) {
+		dmu_change_put(c);
+		goto out;
+	}
+	if (copy_spoilt(c)) {
+		dmu_change_enter(c, DMU_CHANGE_COPYING);
+		dmu_change_copied(c, false);
 		dmu_change_put(c);
 		goto out;
 	}

@@ -89,6 +89,8 @@ void dmu_changes_owe(struct dmu_space *space)
 			hlist_for_each_entry(c, head, node)
 				if (c->state <= DMU_CHANGE_COPYING)
 					dmu_place_owe(c);
+				else if (c->state == DMU_CHANGE_FAILED)
+					dmu_place_watch(c);
 		spin_unlock_irq(&bucket->lock);
 		cond_resched();
 	}

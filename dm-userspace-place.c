@@ -14,10 +14,29 @@
  * Where such a copy is not made in the end, whoever relies on it copies from where
  * it would have come: a daemon that believes the block copied must not be
  * contradicted by wrong data.
+ *
+ * A copy that has failed is waited for by nobody: it may fail for ever. It is tried
+ * again when there is I/O, and so may that be of which the daemon does not know that it
+ * comes from where another had failed. These *yield*: another block may come to live
+ * at their source, and then they are *spoilt*, and never made.
  */
 #include "dm-user.h"
 
 /* --- who owes ------------------------------------------------------------------ */
+
+static void place_list(struct dmu_change *c, bool yields)
+{
+	struct dmu_space *space = c->space;
+
+	spin_lock(&space->lock);
+	if (list_empty(&c->owing)) {
+		list_add(&c->owing, &space->owing);
+		c->yields = yields;
+	}
+	c->yields &= yields;
+	c->late = c->m.flags & DMU_INHERITS;
+	spin_unlock(&space->lock);
+}
 
 /**
  * dmu_place_owe() - what has to do with the places of a change waits for its copy
@@ -32,15 +51,39 @@ void dmu_place_owe(struct dmu_change *c)
 
 	if (!(c->m.flags & DMU_COPY))
 		return;
-	if (!dmu_list_waits(&c->owing)) {
-		spin_lock(&space->lock);
-		list_add(&c->owing, &space->owing);
-		spin_unlock(&space->lock);
-	}
+	place_list(c, false);
 	if (!dmu_tables_can_copy(space, &c->m)) {
 		WRITE_ONCE(space->hopeless, true);
 		dmu_space_kick(space);
 	}
+}
+
+/**
+ * dmu_place_watch() - note who spoils the source of a change, but let nobody wait
+ * @c: its copy has failed, or it makes that of one that has; its bucket is locked
+ */
+void dmu_place_watch(struct dmu_change *c)
+{
+	/* Zeroes cannot be spoilt. */
+	if (c->m.flags & DMU_COPY && c->m.src)
+		place_list(c, true);
+}
+
+/**
+ * dmu_place_spoilt() - has another block come to live where a copy is to come from?
+ * @c: its bucket is locked
+ */
+bool dmu_place_spoilt(const struct dmu_change *c)
+{
+	bool is;
+
+	/* It comes and goes under its own bucket's lock only. */
+	if (!dmu_list_waits(&c->owing))
+		return false;
+	spin_lock(&c->space->lock);
+	is = c->spoilt;
+	spin_unlock(&c->space->lock);
+	return is;
 }
 
 static bool overlaps(const struct dmu_change *owing, dev_t dev, sector_t sector,
@@ -73,7 +116,7 @@ static bool concerns(const struct dmu_change *owing, const struct dmu_mapping *m
 }
 
 /**
- * dmu_place_settle() - a copy was made, or will not be
+ * dmu_place_settle() - a copy was made, or will not be, or not soon
  * @c: its bucket is locked
  */
 void dmu_place_settle(struct dmu_change *c)
@@ -81,11 +124,13 @@ void dmu_place_settle(struct dmu_change *c)
 	struct dmu_space *space = c->space;
 	struct dmu_change *barred, *next;
 
-	/* It comes and goes under its own bucket's lock only. */
 	if (!dmu_list_waits(&c->owing))
 		return;
 	spin_lock(&space->lock);
-	list_del_init(&c->owing);
+	if (c->state == DMU_CHANGE_FAILED)
+		c->yields = true;
+	else
+		list_del_init(&c->owing);
 	list_for_each_entry_safe(barred, next, &space->barred, queue)
 		if (concerns(c, &barred->m, barred->len))
 			list_move_tail(&barred->queue, &space->drains);
@@ -95,17 +140,32 @@ void dmu_place_settle(struct dmu_change *c)
 
 /* --- who waits ----------------------------------------------------------------- */
 
-/* Does one that is older than @age owe a copy to a place that @m has to do with? */
-static bool owed(const struct dmu_space *space, const struct dmu_mapping *m,
-		 sector_t len, u64 age)
+/*
+ * Does one that is older than @age owe a copy to a place that @m has to do with? Where
+ * none does, @m is used from now on, and where something @writes to its place that
+ * spoils those that yield; but not its own block's, which it has waited for.
+ */
+static bool owed(struct dmu_space *space, const struct dmu_mapping *m,
+		 sector_t len, u64 age, bool writes)
 {
-	const struct dmu_change *c;
+	struct dmu_change *c;
 
 	lockdep_assert_held(&space->lock);
-	list_for_each_entry(c, &space->owing, owing)
-		if (c->age < age && concerns(c, m, len))
-			return true;
+	list_for_each_entry(c, &space->owing, owing) {
+		if (c->age < age && !c->yields) {
+			if (concerns(c, m, len))
+				return true;
+		} else if ((c->yields || c->late) && writes &&
+			   c->m.block != m->block && spoils(c, m, len)) {
+			c->spoilt = true;
+		}
+	}
 	return false;
+}
+
+static bool writes_to(const struct dmu_mapping *m, const struct bio_list *bios)
+{
+	return m->flags & (DMU_WR | DMU_COPY) || (bios && dmu_bios_write(bios));
 }
 
 /**
@@ -113,18 +173,20 @@ static bool owed(const struct dmu_space *space, const struct dmu_mapping *m,
  * @space: of the key, not locked
  * @m: the mapping
  * @len: true length of the block, in sectors
+ * @bios: wait for it; NULL where nothing does
  *
  * Context: interrupts are off.
+ * Return: false where it is used from now on.
  */
 bool dmu_place_owed(struct dmu_space *space, const struct dmu_mapping *m,
-		    sector_t len)
+		    sector_t len, const struct bio_list *bios)
 {
 	bool is;
 
 	if (!dmu_list_waits(&space->owing))
 		return false;
 	spin_lock(&space->lock);
-	is = owed(space, m, len, U64_MAX);
+	is = owed(space, m, len, U64_MAX, writes_to(m, bios));
 	spin_unlock(&space->lock);
 	return is;
 }
@@ -145,7 +207,7 @@ bool dmu_place_barred(struct dmu_change *c)
 	if (!dmu_list_waits(&space->owing))
 		return false;
 	spin_lock(&space->lock);
-	barred = owed(space, &c->m, c->len, c->age);
+	barred = owed(space, &c->m, c->len, c->age, writes_to(&c->m, &c->waiting));
 	if (barred) {
 		c->refs++;
 		list_add_tail(&c->queue, &space->barred);
@@ -183,7 +245,9 @@ void dmu_place_inherit(struct dmu_mapping *m, const struct dmu_change *failed)
 		m->named = old->named;
 		m->named_sector = old->named_sector;
 	}
-	m->flags |= DMU_COPY | (old->flags & DMU_NO_SOURCE);
+	m->flags |= DMU_COPY | DMU_INHERITS | (old->flags & DMU_NO_SOURCE);
+	if (dmu_place_spoilt(failed))
+		m->flags |= DMU_NO_SOURCE;
 	m->src = old->src;
 	m->src_sector = old->src_sector;
 }
@@ -198,7 +262,9 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 	if (!(m->flags & c->m.flags & DMU_COPY) || m->src != c->m.named ||
 	    m->src_sector != c->m.named_sector)
 		return;
-	m->flags |= c->m.flags & DMU_NO_SOURCE;
+	m->flags |= c->m.flags & (DMU_INHERITS | DMU_NO_SOURCE);
+	if (dmu_place_spoilt(c))
+		m->flags |= DMU_NO_SOURCE;
 	m->src = c->m.src;
 	m->src_sector = c->m.src_sector;
 }
@@ -225,13 +291,21 @@ bool dmu_place_has_heir(const struct dmu_change *c)
 void dmu_place_bequeath(struct dmu_change *c)
 {
 	struct dmu_change *heir;
+	struct dmu_mapping m;
 
 	if (!(c->m.flags & DMU_COPY) || c->copied)
 		return;
 	for (heir = c->next; heir; heir = heir->next) {
-		dmu_place_inherit(&heir->m, c);
+		m = heir->m;
+		dmu_place_inherit(&m, c);
+		/* It may be listed, and be looked at. */
+		spin_lock(&c->space->lock);
+		heir->m = m;
+		spin_unlock(&c->space->lock);
 		if (!heir->remap)
 			dmu_place_owe(heir);
+		else if (heir->m.flags & DMU_INHERITS)
+			dmu_place_watch(heir);
 		if (same_place(&heir->m, &c->m))
 			break;
 	}

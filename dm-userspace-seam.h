@@ -26,6 +26,7 @@ struct dmu_peer;
 #define DMU_PROMISED	BIT(8) /* change only: a copy outlives its daemon */
 #define DMU_NO_SOURCE	BIT(9) /* change only: it cannot be copied again */
 #define DMU_LIVES	BIT(10) /* change only: the block was there before */
+#define DMU_INHERITS	BIT(11) /* change only: it makes the copy of one that failed */
 
 /**
  * struct dmu_mapping - a daemon's answer

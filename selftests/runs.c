@@ -702,4 +702,26 @@ TEST_F(runs, late_answer_makes_another_one_no_older)
 	EXPECT_TRUE(copy_is_made(t, ids[0]));
 }
 
+/* A run is given where the copy of a block of a dead daemon's has failed to come from. */
+TEST_F(runs, run_spoils_what_is_to_be_copied_from_there)
+{
+	struct dmt *t = &self->t;
+	struct dmt_map map = dmt_plain(&t->store, 1, BLOCKS, RW | COPY);
+	const struct dmu_msg_run_response r = dmt_run(RUN, RUN, &t->store, 0, RW);
+
+	map.src = &t->store;
+	dmt_gate_break(&self->gate);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
+	ASSERT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	close(t->ctl);
+	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
+	dmt_gate_mend(&self->gate);
+	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, r));
+	ASSERT_EQ(0, dmt_write_block(t->fd, RUN + 1, 9));
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	EXPECT_TRUE(dmt_read_matches(t->fd, RUN + 1, 9));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
 TEST_HARNESS_MAIN

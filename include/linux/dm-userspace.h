@@ -43,7 +43,7 @@
 #define DMU_EXT_RUNS		4ULL /* it is asked for, and may map, runs of blocks */
 
 /* What a report says: dmu_msg_report.report. */
-#define DMU_REPORT_COPY_FAILED	1 /* of COPY_FIRST; tried again, if not -ENODEV */
+#define DMU_REPORT_COPY_FAILED	1 /* tried again, if not -ENODEV or -ESTALE */
 #define DMU_REPORT_IO_FAILED	2 /* I/O that began in the block, at its place */
 #define DMU_REPORT_TIMED_OUT	3 /* a request that this daemon had read */
 #define DMU_REPORT_LOST		4 /* @block reports found no room */
