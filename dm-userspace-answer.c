@@ -77,11 +77,15 @@ static bool answer_joins(struct dmu_space *space,
 	if (!same_place(space, remap, m) || !same_rights(remap, m) ||
 	    m->flags & DMU_TEMPORARY)
 		return false;
-	if (remap->change)
-		return dmu_change_joins(remap->change, m);
-	/* What is ready need not be made again; writes may have to wait even so. */
-	return !(m->flags & (DMU_SYNC | DMU_COPY)) &&
-	       !(dmu_bios_write(bios) && dmu_place_owed(space, m, len, bios));
+	if (remap->change && !dmu_change_joins(remap->change, m))
+		return false;
+	/* What is ready need not be made again. */
+	if (!remap->change && m->flags & (DMU_SYNC | DMU_COPY))
+		return false;
+	/* Where they are served at once, writes may have to wait even so. */
+	return !dmu_bios_write(bios) ||
+	       (remap->change && remap->change->state != DMU_CHANGE_SYNC) ||
+	       !dmu_place_owed(space, m, len, bios);
 }
 
 /* Can the mapping be used at once? */

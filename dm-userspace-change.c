@@ -250,15 +250,28 @@ static struct bio *change_stand_in(struct dmu_change *c)
 	return found;
 }
 
-static void change_queue_copy(struct dmu_change *c)
+/**
+ * dmu_change_by_write() - let a write that waits take the place of the copy
+ * @c: in QUEUED or COPYING, without a copy under way; its bucket is locked
+ *
+ * Return: whether there is one, of the whole block.
+ */
+bool dmu_change_by_write(struct dmu_change *c)
 {
 	struct bio *bio = change_stand_in(c);
 
-	if (bio) {
+	if (!bio)
+		return false;
+	if (c->state == DMU_CHANGE_QUEUED)
 		dmu_change_enter(c, DMU_CHANGE_COPYING);
-		dmu_bio_serve(bio, c->m.dst_sector, c->m.dst, c);
+	dmu_bio_serve(bio, c->m.dst_sector, c->m.dst, c);
+	return true;
+}
+
+static void change_queue_copy(struct dmu_change *c)
+{
+	if (dmu_change_by_write(c))
 		return;
-	}
 	c->refs++;
 	spin_lock(&c->space->lock);
 	list_add_tail(&c->queue, &c->space->copies);

@@ -178,6 +178,7 @@ void dmu_changes_return(struct dmu_bucket *bucket, struct dmu_target *target,
 void dmu_change_enter(struct dmu_change *c, enum dmu_change_state state);
 void dmu_change_put(struct dmu_change *c);
 void dmu_change_copied(struct dmu_change *c, bool ok);
+bool dmu_change_by_write(struct dmu_change *c);
 
 /* --- place: where a copy is owed to ----------------------------------------- */
 

@@ -42,13 +42,13 @@ static void copy_failed(struct dmu_change *c, const char *why, int error)
 	dmu_report(space, DMU_COPY_FAILED, c->m.block, c->m.id, error);
 }
 
-/* Is what it would read, or has read, another block's by now? Context: bucket lock. */
-static bool copy_spoilt(struct dmu_change *c)
+/* What it would read, or has read, is another block's by now. Context: bucket lock. */
+static void copy_spoilt(struct dmu_change *c)
 {
-	if (!dmu_place_spoilt(c))
-		return false;
+	if (dmu_change_by_write(c))
+		return;
 	copy_failed(c, "another block lives at its source by now", -ESTALE);
-	return true;
+	dmu_change_copied(c, false);
 }
 
 /**
@@ -66,7 +66,7 @@ void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 	struct dmu_target *copier = c->copier;
 	struct percpu_ref *flight = c->flight;
 	struct dmu_space *space = c->space;
-	bool failed;
+	bool failed, spoilt;
 
 	if (write_err && !c->m.src && zero_by_writing(c))
 		write_err = 0;
@@ -74,9 +74,12 @@ void dmu_copy_over(int read_err, unsigned long write_err, void *context)
 	if (failed)
 		copy_failed(c, read_err ? "reading" : "writing", -EIO);
 	spin_lock_irq(&bucket->lock);
-	failed = failed || copy_spoilt(c);
-	trace_dmu_copy_end(space, c->m.block, c->m.id, !failed);
-	dmu_change_copied(c, !failed);
+	spoilt = !failed && dmu_place_spoilt(c);
+	trace_dmu_copy_end(space, c->m.block, c->m.id, !failed && !spoilt);
+	if (spoilt)
+		copy_spoilt(c);
+	else
+		dmu_change_copied(c, !failed);
 	dmu_change_put(c);
 	spin_unlock_irq(&bucket->lock);
 
@@ -115,9 +118,9 @@ static bool copy_begin(struct dmu_change *c, struct list_head *parked,
 		dmu_change_put(c);
 		goto out;
 	}
-	if (copy_spoilt(c)) {
+	if (dmu_place_spoilt(c)) {
 		dmu_change_enter(c, DMU_CHANGE_COPYING);
-		dmu_change_copied(c, false);
+		copy_spoilt(c);
 		dmu_change_put(c);
 		goto out;
 	}

@@ -18,24 +18,33 @@
  * A copy that has failed is waited for by nobody: it may fail for ever. It is tried
  * again when there is I/O, and so may that be of which the daemon does not know that it
  * comes from where another had failed. These *yield*: another block may come to live
- * at their source, and then they are *spoilt*, and never made.
+ * at their source, and then they are *spoilt*, and never made, nor is what inherits
+ * from them.
  */
 #include "dm-user.h"
 
 /* --- who owes ------------------------------------------------------------------ */
 
+/* Context: space->lock, and the bucket's. */
 static void place_list(struct dmu_change *c, bool yields)
 {
-	struct dmu_space *space = c->space;
-
-	spin_lock(&space->lock);
 	if (list_empty(&c->owing)) {
-		list_add(&c->owing, &space->owing);
+		list_add(&c->owing, &c->space->owing);
 		c->yields = yields;
 	}
 	c->yields &= yields;
 	c->late = c->m.flags & DMU_INHERITS;
-	spin_unlock(&space->lock);
+}
+
+/* If it copies from where an older change of the block would, that may be spoilt. */
+static void place_take_over(struct dmu_change *c)
+{
+	const struct dmu_change *old;
+
+	hlist_for_each_entry(old, dmu_changes_of(c->bucket, c->m.block), node)
+		if (old->m.block == c->m.block && old->m.src == c->m.src &&
+		    old->m.src_sector == c->m.src_sector)
+			c->spoilt |= old->spoilt;
 }
 
 /**
@@ -51,7 +60,9 @@ void dmu_place_owe(struct dmu_change *c)
 
 	if (!(c->m.flags & DMU_COPY))
 		return;
+	spin_lock(&space->lock);
 	place_list(c, false);
+	spin_unlock(&space->lock);
 	if (!dmu_tables_can_copy(space, &c->m)) {
 		WRITE_ONCE(space->hopeless, true);
 		dmu_space_kick(space);
@@ -65,8 +76,13 @@ void dmu_place_owe(struct dmu_change *c)
 void dmu_place_watch(struct dmu_change *c)
 {
 	/* Zeroes cannot be spoilt. */
-	if (c->m.flags & DMU_COPY && c->m.src)
-		place_list(c, true);
+	if (!(c->m.flags & DMU_COPY) || !c->m.src)
+		return;
+	spin_lock(&c->space->lock);
+	place_list(c, true);
+	if (c->late)
+		place_take_over(c);
+	spin_unlock(&c->space->lock);
 }
 
 /**
@@ -140,32 +156,41 @@ void dmu_place_settle(struct dmu_change *c)
 
 /* --- who waits ----------------------------------------------------------------- */
 
-/*
- * Does one that is older than @age owe a copy to a place that @m has to do with? Where
- * none does, @m is used from now on, and where something @writes to its place that
- * spoils those that yield; but not its own block's, which it has waited for.
- */
-static bool owed(struct dmu_space *space, const struct dmu_mapping *m,
-		 sector_t len, u64 age, bool writes)
+/* Will anything be written to the place of a mapping that @bios wait for, if any do? */
+static bool writes_to(const struct dmu_mapping *m, const struct bio_list *bios)
 {
+	return m->flags & DMU_COPY ||
+	       (m->flags & (DMU_WR | DMU_TEMPORARY)) == DMU_WR ||
+	       (bios && dmu_bios_write(bios));
+}
+
+/* It is used from now on. Its own block's are not spoilt: it has waited for them. */
+static void spoil(struct dmu_space *space, const struct dmu_mapping *m, sector_t len)
+{
+	struct dmu_change *c;
+
+	list_for_each_entry(c, &space->owing, owing)
+		if ((c->yields || c->late) && c->m.block != m->block &&
+		    spoils(c, m, len))
+			c->spoilt = true;
+}
+
+/* Does one that is older than @age owe a copy to a place that @m has to do with? */
+static bool owed(struct dmu_space *space, const struct dmu_mapping *m,
+		 sector_t len, u64 age, const struct bio_list *bios)
+{
+	bool may_spoil = false;
 	struct dmu_change *c;
 
 	lockdep_assert_held(&space->lock);
 	list_for_each_entry(c, &space->owing, owing) {
-		if (c->age < age && !c->yields) {
-			if (concerns(c, m, len))
-				return true;
-		} else if ((c->yields || c->late) && writes &&
-			   c->m.block != m->block && spoils(c, m, len)) {
-			c->spoilt = true;
-		}
+		if (c->age < age && !c->yields && concerns(c, m, len))
+			return true;
+		may_spoil = may_spoil || c->yields || c->late;
 	}
+	if (may_spoil && writes_to(m, bios))
+		spoil(space, m, len);
 	return false;
-}
-
-static bool writes_to(const struct dmu_mapping *m, const struct bio_list *bios)
-{
-	return m->flags & (DMU_WR | DMU_COPY) || (bios && dmu_bios_write(bios));
 }
 
 /**
@@ -186,7 +211,7 @@ bool dmu_place_owed(struct dmu_space *space, const struct dmu_mapping *m,
 	if (!dmu_list_waits(&space->owing))
 		return false;
 	spin_lock(&space->lock);
-	is = owed(space, m, len, U64_MAX, writes_to(m, bios));
+	is = owed(space, m, len, U64_MAX, bios);
 	spin_unlock(&space->lock);
 	return is;
 }
@@ -207,7 +232,7 @@ bool dmu_place_barred(struct dmu_change *c)
 	if (!dmu_list_waits(&space->owing))
 		return false;
 	spin_lock(&space->lock);
-	barred = owed(space, &c->m, c->len, c->age, writes_to(&c->m, &c->waiting));
+	barred = owed(space, &c->m, c->len, c->age, &c->waiting);
 	if (barred) {
 		c->refs++;
 		list_add_tail(&c->queue, &space->barred);
@@ -246,8 +271,6 @@ void dmu_place_inherit(struct dmu_mapping *m, const struct dmu_change *failed)
 		m->named_sector = old->named_sector;
 	}
 	m->flags |= DMU_COPY | DMU_INHERITS | (old->flags & DMU_NO_SOURCE);
-	if (dmu_place_spoilt(failed))
-		m->flags |= DMU_NO_SOURCE;
 	m->src = old->src;
 	m->src_sector = old->src_sector;
 }
@@ -263,8 +286,6 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 	    m->src_sector != c->m.named_sector)
 		return;
 	m->flags |= c->m.flags & (DMU_INHERITS | DMU_NO_SOURCE);
-	if (dmu_place_spoilt(c))
-		m->flags |= DMU_NO_SOURCE;
 	m->src = c->m.src;
 	m->src_sector = c->m.src_sector;
 }
@@ -291,21 +312,18 @@ bool dmu_place_has_heir(const struct dmu_change *c)
 void dmu_place_bequeath(struct dmu_change *c)
 {
 	struct dmu_change *heir;
-	struct dmu_mapping m;
 
 	if (!(c->m.flags & DMU_COPY) || c->copied)
 		return;
 	for (heir = c->next; heir; heir = heir->next) {
-		m = heir->m;
-		dmu_place_inherit(&m, c);
 		/* It may be listed, and be looked at. */
 		spin_lock(&c->space->lock);
-		heir->m = m;
+		dmu_place_inherit(&heir->m, c);
 		spin_unlock(&c->space->lock);
+		if (heir->m.flags & DMU_INHERITS)
+			dmu_place_watch(heir);
 		if (!heir->remap)
 			dmu_place_owe(heir);
-		else if (heir->m.flags & DMU_INHERITS)
-			dmu_place_watch(heir);
 		if (same_place(&heir->m, &c->m))
 			break;
 	}

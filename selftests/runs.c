@@ -92,27 +92,33 @@ FIXTURE_TEARDOWN(runs)
 		SKIP(return, "this kernel has no tracefs"); \
 } while (0)
 
-/* Drop all remaps; returns how many there were. */
-static unsigned int drop_all(FIXTURE_DATA(runs) *self)
+/* How many events of a name have been traced. */
+static unsigned int traced(FIXTURE_DATA(runs) *self, const char *event)
 {
 	char path[256], line[1024];
 	unsigned int nr = 0;
 	FILE *f;
 
+	snprintf(path, sizeof(path), "%s/trace", self->dir);
+	f = fopen(path, "re");
+	if (!f)
+		err(1, "%s", path);
+	while (fgets(line, sizeof(line), f))
+		nr += !!strstr(line, event);
+	fclose(f);
+	return nr;
+}
+
+/* Drop all remaps; returns how many there were. */
+static unsigned int drop_all(FIXTURE_DATA(runs) *self)
+{
 	put(self->dir, "trace", "");
 	do {
 		if (dmt_dm_message(self->t.name, "drop_idle"))
 			errx(1, "remaps cannot be dropped");
 		/* What replaces another is not idle for a moment. */
 	} while (dmt_counter(self->t.name, DMT_REMAPS) && !poll(NULL, 0, 1));
-	snprintf(path, sizeof(path), "%s/trace", self->dir);
-	f = fopen(path, "re");
-	if (!f)
-		err(1, "%s", path);
-	while (fgets(line, sizeof(line), f))
-		nr += !!strstr(line, "dmu_remap_evicted: ");
-	fclose(f);
-	return nr;
+	return traced(self, "dmu_remap_evicted: ");
 }
 
 /* Push mappings of @nr blocks, block @block + i to place @to + i of the store. */
@@ -707,8 +713,10 @@ TEST_F(runs, run_spoils_what_is_to_be_copied_from_there)
 {
 	struct dmt *t = &self->t;
 	struct dmt_map map = dmt_plain(&t->store, 1, BLOCKS, RW | COPY);
+	struct dmt_map other = dmt_plain(&t->origin, 20, 20, RW);
 	const struct dmu_msg_run_response r = dmt_run(RUN, RUN, &t->store, 0, RW);
 
+	NEEDS_TRACEFS();
 	map.src = &t->store;
 	dmt_gate_break(&self->gate);
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &map));
@@ -717,7 +725,12 @@ TEST_F(runs, run_spoils_what_is_to_be_copied_from_there)
 	t->ctl = dmt_control_open(t->name, O_NONBLOCK);
 	dmt_gate_mend(&self->gate);
 	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_RUNS));
+	/* Nothing of before the death is waited for any more: it is mapped at once. */
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &other));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 20, 5));
+	put(self->dir, INSTALLED, "1");
 	ASSERT_EQ(0, dmt_map_run(t->ctl, 0, r));
+	EXPECT_EQ(1, traced(self, "dmu_remap_installed: "));
 	ASSERT_EQ(0, dmt_write_block(t->fd, RUN + 1, 9));
 	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
 	EXPECT_TRUE(dmt_read_matches(t->fd, RUN + 1, 9));

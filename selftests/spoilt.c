@@ -28,16 +28,21 @@ static void next_daemon(FIXTURE_DATA(spoilt) *self)
 FIXTURE_SETUP(spoilt)
 {
 	struct dmt *t = &self->g.t;
+	struct dmt_map other;
 
 	self->max_copies = dmt_param_get("max_copies");
 	dmt_gated_setup(&self->g);
 	self->copied = dmt_cow(t, 1, 1, RW);
 	self->lent = dmt_plain(&t->origin, 7, 1, RW);
+	other = dmt_plain(&t->store, 20, 20, RW);
 	dmt_gate_break(&self->g.origin);
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &self->copied));
 	ASSERT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
 	next_daemon(self);
 	ASSERT_TRUE(dmt_wants(t->ctl, DMU_EXT_REPORTS));
+	/* What is mapped from here on waits for nothing of before the death. */
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &other));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 20, 5));
 	dmt_gate_mend(&self->g.origin);
 }
 
@@ -83,12 +88,54 @@ TEST_F(spoilt, block_is_not_copied_from_where_another_lives_by_now)
 TEST_F(spoilt, what_is_only_read_there_spoils_nothing)
 {
 	struct dmt *t = &self->g.t;
+	struct dmt_io *io = dmt_begin_read(t, 7);
+	uint32_t id = dmt_expect_request(t->ctl, 7, RO);
 
+	/* It may be written to, but only by who waits, and that is none. */
+	ASSERT_NE(0, id);
+	self->lent.flags = RW | TEMP;
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &self->lent));
+	EXPECT_EQ(0, dmt_io_result(io));
 	self->lent.flags = RO;
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &self->lent));
-	ASSERT_TRUE(dmt_settled(t));
+	EXPECT_EQ(0, dmt_io_result(dmt_begin_read(t, 7)));
 	EXPECT_TRUE(dmt_read_matches(t->fd, 1, DMT_ORIGIN));
 	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* Who waits for the answer writes there without leave, too. */
+TEST_F(spoilt, write_without_leave_spoils)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *io = dmt_begin_write(t, 7, 9);
+	uint32_t id = dmt_expect_request(t->ctl, 7, RW);
+
+	ASSERT_NE(0, id);
+	self->lent.flags = RO;
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &self->lent));
+	EXPECT_EQ(0, dmt_io_result(io));
+	fails_until_written(_metadata, t);
+}
+
+TEST_F(spoilt, write_without_leave_spoils_where_others_are_held)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_io *read = dmt_begin_read(t, 7), *io;
+	uint32_t id = dmt_expect_request(t->ctl, 7, RO), other;
+
+	ASSERT_NE(0, id);
+	self->lent.flags = RO | SYNC;
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &self->lent));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	io = dmt_begin_write(t, 7, 9);
+	other = dmt_expect_request(t->ctl, 7, RW);
+	ASSERT_NE(0, other);
+	ASSERT_EQ(0, dmt_map(t->ctl, other, &self->lent));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, other, DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, other));
+	EXPECT_EQ(0, dmt_io_result(io));
+	EXPECT_EQ(0, dmt_io_result(read));
+	fails_until_written(_metadata, t);
 }
 
 /* Its own block, back where it was: the daemon had not made the copy known. */
@@ -151,7 +198,7 @@ TEST_F(spoilt, block_that_is_moved_on_before_that_has_its_data)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
-TEST_F(spoilt, block_that_is_moved_on_after_that_is_given_up)
+TEST_F(spoilt, block_that_is_moved_on_after_that_fails_there)
 {
 	struct dmt *t = &self->g.t;
 	struct dmt_map on = moved_on(self);
@@ -159,7 +206,26 @@ TEST_F(spoilt, block_that_is_moved_on_after_that_is_given_up)
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &self->lent));
 	ASSERT_EQ(0, dmt_write_block(t->fd, 7, 9));
 	ASSERT_EQ(0, dmt_map(t->ctl, 0, &on));
-	EXPECT_TRUE(told(t, 1, -ENODEV));
+	EXPECT_TRUE(told(t, 1, -ESTALE));
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	EXPECT_TRUE(told(t, 1, -ESTALE));
+	EXPECT_EQ(0, dmt_write_block(t->fd, 1, 3));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, 3, DMT_NO_PART));
+	EXPECT_TRUE(dmt_silent(t->ctl));
+}
+
+/* It stays where it is, but may not be written to any more. */
+TEST_F(spoilt, block_that_gets_other_rights_after_that_fails)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map readable = dmt_plain(&t->store, 1, 1, RO);
+
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &self->lent));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 7, 9));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &readable));
+	EXPECT_TRUE(told(t, 1, -ESTALE));
+	EXPECT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 1)));
+	EXPECT_TRUE(told(t, 1, -ESTALE));
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
@@ -207,6 +273,29 @@ TEST_F(spoilt, copy_of_what_is_moved_on_fails_where_it_was_spoilt_meanwhile)
 	spoilt_while_queued(_metadata, self, &on);
 	EXPECT_EQ(0, dmt_write_block(self->g.t.fd, 1, 3));
 	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 1, 3, DMT_NO_PART));
+}
+
+/* A write of the whole block comes in time. */
+TEST_F(spoilt, copy_that_is_spoilt_gives_way_to_a_write)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map running = dmt_cow(t, 9, 9, RW);
+	struct dmt_io *read, *write;
+
+	dmt_param_set("max_copies", 1);
+	dmt_gate_shut(&self->g.origin);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &running));
+	ASSERT_TRUE(dmt_counts(t->name, DMT_COPIES, 1));
+	read = dmt_begin_read(t, 1);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &self->lent));
+	write = dmt_begin_write(t, 1, 3);
+	dmt_gate_open(&self->g.origin);
+	EXPECT_EQ(0, dmt_io_result(write));
+	EXPECT_EQ(0, dmt_io_wait(read));
+	EXPECT_TRUE(dmt_io_matches(read, 3));
+	dmt_io_free(read);
+	EXPECT_TRUE(dmt_place_has(&t->store, 1, 1, 3, DMT_NO_PART));
+	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
 /* It reads where another block is being written. */
