@@ -143,7 +143,9 @@ void dmu_place_settle(struct dmu_change *c)
 	if (!dmu_list_waits(&c->owing))
 		return;
 	spin_lock(&space->lock);
-	if (c->state == DMU_CHANGE_FAILED)
+	/* Whoever repeats one that is not acknowledged would copy from there again. */
+	if (c->state == DMU_CHANGE_FAILED ||
+	    (c->late && (c->state == DMU_CHANGE_SYNC || c->state == DMU_CHANGE_ASK)))
 		c->yields = true;
 	else
 		list_del_init(&c->owing);
@@ -285,6 +287,12 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 	if (!(m->flags & c->m.flags & DMU_COPY) || m->src != c->m.named ||
 	    m->src_sector != c->m.named_sector)
 		return;
+	if (c->m.flags & DMU_INHERITS && c->state == DMU_CHANGE_SYNC &&
+	    same_place(m, &c->m)) {
+		/* There it is; it may be nowhere else any more. */
+		m->flags &= ~DMU_COPY;
+		return;
+	}
 	m->flags |= c->m.flags & (DMU_INHERITS | DMU_NO_SOURCE);
 	m->src = c->m.src;
 	m->src_sector = c->m.src_sector;

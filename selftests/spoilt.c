@@ -229,6 +229,48 @@ TEST_F(spoilt, block_that_gets_other_rights_after_that_fails)
 	EXPECT_TRUE(dmt_silent(t->ctl));
 }
 
+/* Moved on before that, and not acknowledged yet: it is there, and not copied again. */
+TEST_F(spoilt, block_that_was_moved_on_is_there_for_who_repeats_it)
+{
+	struct dmt *t = &self->g.t;
+	struct dmt_map copied = dmt_cow(t, 2, 2, RO);
+	struct dmt_map lent = dmt_plain(&t->origin, 7, 2, RW);
+	struct dmt_map other = dmt_plain(&t->store, 21, 21, RW);
+	struct dmt_map on = copied;
+	struct dmt_io *io[2];
+	uint32_t id;
+
+	dmt_gate_break(&self->g.origin);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &copied));
+	ASSERT_EQ(-EIO, dmt_io_result(dmt_begin_read(t, 2)));
+	next_daemon(self);
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &other));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 21, 5));
+	dmt_gate_mend(&self->g.origin);
+
+	on.src = &t->store;
+	on.dst = &self->g.spare;
+	on.to = 6;
+	on.flags = RO | COPY | SYNC;
+	io[0] = dmt_write_part(t->fd, 2, 3);
+	id = dmt_expect_request(t->ctl, 2, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &on));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_map(t->ctl, 0, &lent));
+	ASSERT_EQ(0, dmt_write_block(t->fd, 7, 9));
+	on.flags |= RW;
+	io[1] = dmt_write_part(t->fd, 2, 3);
+	id = dmt_expect_request(t->ctl, 2, RW);
+	ASSERT_NE(0, id);
+	ASSERT_EQ(0, dmt_map(t->ctl, id, &on));
+	ASSERT_TRUE(dmt_expect_status(t->ctl, id, DM_USERSPACE_SYNC_COMPLETE));
+	ASSERT_EQ(0, dmt_sync_done(t->ctl, id));
+	EXPECT_EQ(0, dmt_io_result(io[0]));
+	EXPECT_EQ(0, dmt_io_result(io[1]));
+	EXPECT_TRUE(dmt_place_has(&self->g.spare, 6, 2, DMT_ORIGIN, 3));
+}
+
 /*
  * One copy at a time is made, and that of block 9 waits: @map, of block 1, waits too
  * while block 7 is given where it would come from.

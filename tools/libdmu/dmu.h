@@ -73,8 +73,7 @@ struct dmu_mapping {
 
 /* What dmu_ops.failed may tell of. */
 enum dmu_failure {
-	DMU_FAILED_COPY = 1,	/* I/O tries it again; -ENODEV: it is given up, and
-				 * -ESTALE: there is nothing any more to copy */
+	DMU_FAILED_COPY = 1,	/* I/O tries it again; not with -ENODEV or -ESTALE */
 	DMU_FAILED_IO,		/* I/O that began in the block, at its place */
 	DMU_FAILED_REQUEST,	/* not answered in time; its I/O has failed */
 	DMU_FAILED_REPORTS,	/* as many as @block says found no room */
