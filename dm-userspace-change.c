@@ -70,7 +70,7 @@ static void change_drained(struct dmu_change *c)
 {
 	if (dmu_place_barred(c))
 		return;
-	if (!(c->m.flags & DMU_COPY))
+	if (!(c->m.flags & DMU_COPY) || c->m.flags & DMU_COPIED)
 		change_settle(c);
 	else if (c->m.flags & DMU_NO_SOURCE)
 		dmu_change_give_up(c);

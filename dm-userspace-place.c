@@ -287,12 +287,10 @@ void dmu_place_repeat(struct dmu_mapping *m, const struct dmu_change *c)
 	if (!(m->flags & c->m.flags & DMU_COPY) || m->src != c->m.named ||
 	    m->src_sector != c->m.named_sector)
 		return;
+	/* There it is; it may be nowhere else any more. */
 	if (c->m.flags & DMU_INHERITS && c->state == DMU_CHANGE_SYNC &&
-	    same_place(m, &c->m)) {
-		/* There it is; it may be nowhere else any more. */
-		m->flags &= ~DMU_COPY;
-		return;
-	}
+	    same_place(m, &c->m))
+		m->flags |= DMU_COPIED;
 	m->flags |= c->m.flags & (DMU_INHERITS | DMU_NO_SOURCE);
 	m->src = c->m.src;
 	m->src_sector = c->m.src_sector;

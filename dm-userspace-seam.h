@@ -27,6 +27,7 @@ struct dmu_peer;
 #define DMU_NO_SOURCE	BIT(9) /* change only: it cannot be copied again */
 #define DMU_LIVES	BIT(10) /* change only: the block was there before */
 #define DMU_INHERITS	BIT(11) /* change only: it makes the copy of one that failed */
+#define DMU_COPIED	BIT(12) /* change only: it has been made */
 
 /**
  * struct dmu_mapping - a daemon's answer
