@@ -427,7 +427,8 @@ struct dmu_counters {
  * @starved: requests without memory
  * @unread: requests that no daemon has read; oldest first
  * @copies: changes that wait to be copied
- * @owing: changes without a remap, or from before a death, that still owe a copy
+ * @owing: changes without a remap, or from before a death, that still owe a copy;
+ *	and those whose source others may spoil
  * @barred: changes in DRAIN that wait for some of these
  * @drains: changes in DRAIN that the worker is to look at
  * @discards: what the one daemon is to be told of

@@ -81,13 +81,13 @@ enum dmu_change_state {
  * @flight: COPYING: counts as a write
  * @queue: QUEUED: in space->copies; DRAIN: in space->barred or space->drains
  *	(space->lock, as all below)
- * @owing: in space->owing: it has no remap, or its daemon may be dead, or it
- *	inherits, and its copy has not been made
+ * @owing: in space->owing: it has no remap, or its daemon may be dead, and its copy
+ *	has not been made; or it inherits, until it is acknowledged
  * @id: while SYNC is not acknowledged
  * @owner: the daemon that owes the ack
  * @owed: in owner->owed; also without an @id, while a copy of it is not made
  * @yields: nobody waits for it, but it can be spoilt
- * @late: it can, by what is older than it
+ * @late: it inherits: it can be spoilt by what is older than it, too
  * @spoilt: another block lives where it would copy from
  * @coming: it is to be told of soon, and space->nr_coming counts it
  * @news: in owner->gathered, then owner->news, to tell that I/O is held

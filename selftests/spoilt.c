@@ -3,8 +3,8 @@
  * Copies that failed, and whose source another block has been given after a death: what
  * is there now is not theirs, and must not be found in their blocks.
  *
- * Block 1 was to be copied from where it lives on the origin to where it would live on the store;
- * block 7 is given the place that it came from.
+ * Block 1 was to be copied from where it lives on the origin to the same place of the
+ * store; block 7 is given the place that it came from.
  */
 #define _GNU_SOURCE
 #include "lib/gated.h"
