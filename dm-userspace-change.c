@@ -562,7 +562,7 @@ bool dmu_change_supersede(struct dmu_change *c, struct dmu_mapping *m,
 	bio_list_init(&c->held);
 	c->remap = NULL;
 	dmu_change_own(c, NULL, 0);
-	if (c->state == DMU_CHANGE_FAILED)
+	if (c->state == DMU_CHANGE_FAILED || c->m.flags & DMU_INHERITS)
 		return true;
 	dmu_change_enter(c, DMU_CHANGE_GONE);
 	return false;
